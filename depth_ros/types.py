@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -144,6 +145,7 @@ class LidarScan:
         time_offset_ns: (N,) int32, measurement time of each point minus ``stamp_ns``; None = all at ``stamp_ns``.
         ring: (N,) uint16 beam index, or None.
         intensity: (N,) float32 as shipped by the sensor, or None.
+        notes: what was wrong with the message and how it was read all the same, one short sentence each.
     """
 
     stamp_ns: int
@@ -152,6 +154,7 @@ class LidarScan:
     time_offset_ns: np.ndarray | None = None
     ring: np.ndarray | None = None
     intensity: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.points.ndim != 2 or self.points.shape[1] != 3 or self.points.dtype != np.float32:
@@ -163,6 +166,19 @@ class LidarScan:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @cached_property
+    def time_span_ns(self) -> tuple[int, int]:
+        """First and last measurement time of a point minus ``stamp_ns``."""
+        if self.time_offset_ns is None or len(self.time_offset_ns) == 0:
+            return 0, 0
+        return int(self.time_offset_ns.min()), int(self.time_offset_ns.max())
+
+    @property
+    def mid_ns(self) -> int:
+        """Middle of the sweep, ns."""
+        first, last = self.time_span_ns
+        return self.stamp_ns + (first + last) // 2
 
 
 @dataclass(frozen=True, eq=False)

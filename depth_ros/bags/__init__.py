@@ -1,0 +1,1 @@
+"""Bags: read, choose topics, stream, write, import. No ROS needed."""

@@ -1,0 +1,1 @@
+"""The commands of ``depth_ros``, one file each."""

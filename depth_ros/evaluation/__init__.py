@@ -1,0 +1,1 @@
+"""How good the depth is: hold-out, metrics, replay, report."""

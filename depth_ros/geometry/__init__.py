@@ -1,0 +1,1 @@
+"""Camera models, rigid transforms, motion, projection, depth images and clouds. No ROS."""

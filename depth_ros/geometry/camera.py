@@ -1,0 +1,144 @@
+"""Camera models: pinhole with ``plumb_bob``, ``rational_polynomial`` or ``equidistant`` distortion.
+
+Source: Zhang 2000 and the OpenCV documentation (calib3d, fisheye); coefficients in the order of ``sensor_msgs/CameraInfo``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numba import njit
+
+from depth_ros.errors import CameraError
+from depth_ros.types import Camera
+
+NONE, RADIAL_TANGENTIAL, EQUIDISTANT = 0, 1, 2
+_KINDS = {'none': NONE, 'plumb_bob': RADIAL_TANGENTIAL, 'rational_polynomial': RADIAL_TANGENTIAL, 'equidistant': EQUIDISTANT}
+# Lenses see less than this; beyond it polynomials fitted inside the image mean nothing.
+_MAX_TANGENT = 20.0
+
+
+def model_arguments(camera: Camera) -> tuple[int, np.ndarray, np.ndarray, float]:
+    """Lay a camera out for the compiled kernels.
+
+    Args:
+        camera: any camera.
+
+    Returns:
+        kind: NONE, RADIAL_TANGENTIAL or EQUIDISTANT.
+        intrinsics: (4,) float64 fx, fy, cx, cy.
+        distortion: (14,) float64, missing coefficients zero.
+        max_tangent: distance from the axis at z = 1 up to which the distortion is one to one. Beyond it a polynomial bends
+            back and would put points from far outside the view into the image.
+
+    Raises:
+        CameraError: the model has a tilted sensor.
+    """
+    distortion = np.zeros(14)
+    distortion[: camera.distortion.size] = camera.distortion
+    if distortion[12:].any():
+        raise CameraError(
+            f'distortion {camera.distortion.tolist()} tilts the sensor (13th and 14th coefficient), which is not supported; '
+            'rectify the image first'
+        )
+    kind = _KINDS[camera.model]
+    intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+    return kind, intrinsics, distortion, _one_to_one_limit(kind, distortion)
+
+
+def _one_to_one_limit(kind: int, d: np.ndarray) -> float:
+    if kind == NONE:
+        return np.inf
+    tangent = np.linspace(0.0, _MAX_TANGENT, 20001)
+    if kind == EQUIDISTANT:
+        angle = np.arctan(tangent)
+        distorted = angle * (1 + d[0] * angle**2 + d[1] * angle**4 + d[2] * angle**6 + d[3] * angle**8)
+    else:
+        r2 = tangent**2
+        above = 1 + r2 * (d[0] + r2 * (d[1] + r2 * d[4]))
+        below = 1 + r2 * (d[5] + r2 * (d[6] + r2 * d[7]))
+        # A denominator that changes sign has a pole; nothing beyond it is one to one.
+        distorted = np.where(np.minimum.accumulate(below) > 1e-6, tangent * above / np.where(below > 1e-6, below, 1), -1)
+    bends = np.flatnonzero(np.diff(distorted) <= 0)
+    return float(tangent[bends[0]]) if bends.size else np.inf
+
+
+@njit(nogil=True, cache=True, inline='always')
+def distort(kind, d, x, y):
+    """Distort one point of the plane z = 1.
+
+    Args:
+        kind: RADIAL_TANGENTIAL or EQUIDISTANT.
+        d: (14,) coefficients.
+        x: x / z.
+        y: y / z.
+
+    Returns:
+        Distorted x and y.
+    """
+    r2 = x * x + y * y
+    if kind == EQUIDISTANT:
+        r = math.sqrt(r2)
+        if r < 1e-9:
+            return x, y
+        a = math.atan(r)
+        a2 = a * a
+        scale = a * (1 + a2 * (d[0] + a2 * (d[1] + a2 * (d[2] + a2 * d[3])))) / r
+        return x * scale, y * scale
+    radial = (1 + r2 * (d[0] + r2 * (d[1] + r2 * d[4]))) / (1 + r2 * (d[5] + r2 * (d[6] + r2 * d[7])))
+    dx = 2 * d[2] * x * y + d[3] * (r2 + 2 * x * x) + r2 * (d[8] + r2 * d[9])
+    dy = d[2] * (r2 + 2 * y * y) + 2 * d[3] * x * y + r2 * (d[10] + r2 * d[11])
+    # CameraInfo's 13th and 14th coefficients tilt the sensor (Scheimpflug); model_arguments refuses them.
+    return x * radial + dx, y * radial + dy
+
+
+def rays(camera: Camera) -> np.ndarray:
+    """Direction of every pixel.
+
+    Args:
+        camera: any camera.
+
+    Returns:
+        (H, W, 2) float32 x / z and y / z in the axes of the image (optical axes, after the rectification); NaN where no
+        direction maps to the pixel.
+
+    Raises:
+        CameraError: the distortion cannot be inverted anywhere.
+    """
+    u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64))
+    if camera.model == 'none':
+        xy = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy], axis=-1)
+        return xy.astype(np.float32)
+    pixels = np.stack([u, v], axis=-1).reshape(-1, 1, 2)
+    if camera.model == 'equidistant':
+        xy = cv2.fisheye.undistortPoints(pixels, camera.matrix, camera.distortion)
+    else:
+        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
+        xy = cv2.undistortPointsIter(pixels, camera.matrix, camera.distortion, np.eye(3), np.eye(3), criteria) \
+            if hasattr(cv2, 'undistortPointsIter') else cv2.undistortPoints(pixels, camera.matrix, camera.distortion)
+    xy = xy.reshape(camera.height, camera.width, 2)
+    again, inside = _distort_all(camera, xy)
+    wrong = ~inside | (np.abs(again - np.stack([u, v], axis=-1)).max(axis=-1) > 0.5)
+    if wrong.all():
+        raise CameraError(f'{camera.model} distortion {camera.distortion.tolist()} cannot be inverted at any pixel')
+    xy[wrong] = np.nan
+    return xy.astype(np.float32)
+
+
+def _distort_all(camera: Camera, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    kind, intrinsics, d, limit = model_arguments(camera)
+    inside = np.hypot(xy[..., 0], xy[..., 1]) <= limit
+    pixels = _distort_grid(kind, intrinsics, d, np.ascontiguousarray(xy.reshape(-1, 2))).reshape(xy.shape)
+    return pixels, inside
+
+
+@njit(nogil=True, cache=True)
+def _distort_grid(kind, intrinsics, d, xy):
+    pixels = np.empty_like(xy)
+    for i in range(xy.shape[0]):
+        x, y = distort(kind, d, xy[i, 0], xy[i, 1])
+        pixels[i, 0] = intrinsics[0] * x + intrinsics[2]
+        pixels[i, 1] = intrinsics[1] * y + intrinsics[3]
+    return pixels

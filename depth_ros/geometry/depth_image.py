@@ -1,0 +1,60 @@
+"""What a depth image means: units and invalid values, decided here alone (REP 118, REP 117)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from depth_ros.errors import MessageError
+
+ENCODINGS = ('32FC1', '16UC1')
+_MM_PER_M = np.float32(1000.0)
+
+
+def to_metres(depth: np.ndarray, encoding: str) -> np.ndarray:
+    """Depth in the house's one meaning.
+
+    Args:
+        depth: (H, W) as it came, of the dtype that the encoding names.
+        encoding: ``32FC1`` (metres; unknown is any value that is not finite and positive) or ``16UC1`` (millimetres;
+            unknown is 0).
+
+    Returns:
+        (H, W) float32 metres, NaN = unknown; always a new array.
+
+    Raises:
+        MessageError: another encoding.
+    """
+    if encoding == '32FC1':
+        metres = depth.astype(np.float32)
+        # +-inf says "out of range" (REP 117) and 0 is what many drivers send for unknown: neither is a surface.
+        metres[~(np.isfinite(metres) & (metres > 0))] = np.nan
+        return metres
+    if encoding == '16UC1':
+        metres = depth.astype(np.float32) / _MM_PER_M
+        metres[depth == 0] = np.nan
+        return metres
+    raise MessageError(f'depth encoding is {encoding!r}, expected one of {ENCODINGS}')
+
+
+def from_metres(metres: np.ndarray, encoding: str) -> np.ndarray:
+    """Depth as a message carries it.
+
+    Args:
+        metres: (H, W) float32, NaN = unknown.
+        encoding: one of ``ENCODINGS``.
+
+    Returns:
+        (H, W) float32 (the same array) for 32FC1; (H, W) uint16 for 16UC1, rounded, where depths that millimetres in 16 bits
+        cannot hold (under 0.5 mm, over 65.535 m) are unknown, never clipped.
+
+    Raises:
+        MessageError: another encoding.
+    """
+    if encoding == '32FC1':
+        return metres
+    if encoding == '16UC1':
+        mm = np.rint(metres * _MM_PER_M)
+        with np.errstate(invalid='ignore'):
+            mm[~((mm >= 1) & (mm <= 65535))] = 0
+        return mm.astype(np.uint16)
+    raise MessageError(f'depth encoding is {encoding!r}, expected one of {ENCODINGS}')

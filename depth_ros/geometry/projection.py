@@ -1,0 +1,235 @@
+"""From lidar points to what the camera sees of them: projection, z-buffer, removal of hidden points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from depth_ros.errors import ShapeError
+from depth_ros.geometry.camera import NONE, distort, model_arguments
+from depth_ros.geometry.motion import PointMotion
+from depth_ros.types import Camera, LidarScan
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectedPoints:
+    """Points of one sweep that fall into the image, before anything hides them.
+
+    Attributes:
+        u: (M,) float32 column in pixels.
+        v: (M,) float32 row in pixels.
+        depth: (M,) float32 metres.
+        index: (M,) int32 index of the point in the scan.
+        slide: (M, 2) float32 pixels: how far, in columns and rows, points that the lidar sees just past this one can lie
+            from it in the image, if they are infinitely far away (see ``visible``).
+    """
+
+    u: np.ndarray
+    v: np.ndarray
+    depth: np.ndarray
+    index: np.ndarray
+    slide: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+    def take(self, selection: np.ndarray) -> ProjectedPoints:
+        """Points that a mask or index array selects."""
+        return ProjectedPoints(
+            self.u[selection], self.v[selection], self.depth[selection], self.index[selection], self.slide[selection]
+        )
+
+
+def project(
+    scan: LidarScan, motion: PointMotion, camera: Camera, min_depth: float, max_depth: float
+) -> ProjectedPoints:
+    """Project a sweep into an image.
+
+    Args:
+        scan: the sweep; points that are not finite are skipped.
+        motion: transforms to the camera at the time of the image.
+        camera: the camera, raw or rectified.
+        min_depth: metres, nearer points are skipped.
+        max_depth: metres, farther points are skipped.
+
+    Returns:
+        The points inside the image, in the order of the scan.
+    """
+    kind, intrinsics, distortion, max_tangent = model_arguments(camera)
+    # The rectification turns points once, so it can be part of the knots.
+    knots = np.ascontiguousarray(np.einsum('ij,kjl->kil', camera.rotation, motion.knots))
+    origin = camera.rotation @ motion.lidar_origin
+    offsets = scan.time_offset_ns if len(knots) > 1 else np.zeros(0, np.int32)
+    count = len(scan)
+    u, v, depth = (np.empty(count, np.float32) for _ in range(3))
+    index, slide = np.empty(count, np.int32), np.empty((count, 2), np.float32)
+    used = _project(
+        scan.points, offsets, knots, float(motion.start_ns), float(motion.step_ns), kind, intrinsics, distortion,
+        max_tangent, origin, camera.width, camera.height, min_depth, max_depth, u, v, depth, index, slide,
+    )
+    return ProjectedPoints(u[:used], v[:used], depth[:used], index[:used], slide[:used])
+
+
+def concatenate(parts: list[ProjectedPoints]) -> ProjectedPoints:
+    """Put several sweeps together; ``index`` keeps its meaning within each."""
+    if len(parts) == 1:
+        return parts[0]
+    names = ('u', 'v', 'depth', 'index', 'slide')
+    return ProjectedPoints(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def nearest_per_pixel(points: ProjectedPoints, shape: tuple[int, int]) -> np.ndarray:
+    """Z-buffer.
+
+    Args:
+        points: projected points.
+        shape: (height, width) of the image.
+
+    Returns:
+        (K,) int64 indices into ``points``, ascending: the nearest point of every pixel that has one; the first of equals.
+    """
+    return _nearest_per_pixel(points.u, points.v, points.depth, shape[0], shape[1])
+
+
+def visible(points: ProjectedPoints, occluders: ProjectedPoints, shape: tuple[int, int], margin: float) -> np.ndarray:
+    """Find the points that the camera sees.
+
+    Lidar and camera stand at different places, so the lidar sees past the edges of near things onto surfaces that these
+    things hide from the camera. Seen in the image, a sweep's line of sight that grazes a near point Q goes on, behind Q,
+    along a straight line away from Q; a farther point P on it lies at the share (1 - z_Q / z_P) of the way to its vanishing
+    point. All that the lidar sees just past Q and the camera does not therefore lies within that distance, in that one
+    direction. So P is hidden if it lies there for some Q and is farther than the margin allows. Points on the other sides of
+    Q are beside it, not behind it, and stay.
+
+    Args:
+        points: points to judge.
+        occluders: points that may hide them (usually the same).
+        shape: (height, width) of the image.
+        margin: share of its depth by which a point must be behind another to be hidden by it.
+
+    Returns:
+        (M,) bool, True = seen.
+
+    Raises:
+        ShapeError: the margin is not between 0 and 1.
+    """
+    if not 0 < margin < 1:
+        raise ShapeError(f'margin is {margin}, expected between 0 and 1')
+    if len(points) == 0 or len(occluders) == 0:
+        return np.ones(len(points), dtype=np.bool_)
+    # A sample stands for the surface around it: half the mean distance between samples to each side.
+    area = (np.ptp(occluders.u) + 1.0) * (np.ptp(occluders.v) + 1.0)
+    cell = int(min(max(math.sqrt(area / len(occluders)) / 2, 1.0), 16.0))
+    return _visible(
+        points.u, points.v, points.depth, occluders.u, occluders.v, occluders.depth, occluders.slide, shape[0], shape[1],
+        cell, margin,
+    )
+
+
+@njit(nogil=True, cache=True)
+def _project(
+    points, offsets, knots, start_ns, step_ns, kind, intrinsics, distortion, max_tangent, origin, width, height, min_depth,
+    max_depth, u, v, depth, index, slide,
+):
+    used = 0
+    last = knots.shape[0] - 1
+    fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
+    right, bottom = width - 0.5, height - 0.5
+    limit2 = max_tangent * max_tangent
+    k, share = 0, 0.0
+    for i in range(points.shape[0]):
+        px, py, pz = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        if last > 0:
+            position = (np.float64(offsets[i]) - start_ns) / step_ns
+            k = min(max(int(position), 0), last - 1)
+            share = position - k
+        a = knots[k]
+        z = a[2, 0] * px + a[2, 1] * py + a[2, 2] * pz + a[2, 3]
+        x = a[0, 0] * px + a[0, 1] * py + a[0, 2] * pz + a[0, 3]
+        y = a[1, 0] * px + a[1, 1] * py + a[1, 2] * pz + a[1, 3]
+        if last > 0:
+            b = knots[k + 1]
+            x += share * (b[0, 0] * px + b[0, 1] * py + b[0, 2] * pz + b[0, 3] - x)
+            y += share * (b[1, 0] * px + b[1, 1] * py + b[1, 2] * pz + b[1, 3] - y)
+            z += share * (b[2, 0] * px + b[2, 1] * py + b[2, 2] * pz + b[2, 3] - z)
+        if not (z >= min_depth and z <= max_depth):  # also skips NaN and infinities
+            continue
+        xn, yn = x / z, y / z
+        if not (xn * xn + yn * yn <= limit2):
+            continue
+        xd, yd = xn, yn
+        if kind != NONE:
+            xd, yd = distort(kind, distortion, xn, yn)
+        column, row = fx * xd + cx, fy * yd + cy
+        if not (column >= -0.5 and column < right and row >= -0.5 and row < bottom):
+            continue
+        u[used], v[used], depth[used], index[used] = column, row, z, i
+        # Direction of the line of sight behind the point; where it never gets in front of the camera again, it leaves the
+        # image, and the factor below bounds its length.
+        dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
+        if dz > 0.1 * z:
+            slide[used, 0] = fx * (dx / dz - xn)
+            slide[used, 1] = fy * (dy / dz - yn)
+        else:
+            slide[used, 0] = fx * 10 * (dx - xn * dz) / z
+            slide[used, 1] = fy * 10 * (dy - yn * dz) / z
+        used += 1
+    return used
+
+
+@njit(nogil=True, cache=True)
+def _nearest_per_pixel(u, v, depth, height, width):
+    owner = np.full(height * width, -1, np.int32)
+    count = 0
+    for i in range(u.shape[0]):
+        pixel = int(math.floor(v[i] + 0.5)) * width + int(math.floor(u[i] + 0.5))
+        j = owner[pixel]
+        if j < 0:
+            owner[pixel] = i
+            count += 1
+        elif depth[i] < depth[j]:
+            owner[pixel] = i
+    chosen = np.empty(count, np.int64)
+    used = 0
+    for i in range(u.shape[0]):
+        pixel = int(math.floor(v[i] + 0.5)) * width + int(math.floor(u[i] + 0.5))
+        if owner[pixel] == i:
+            chosen[used] = i
+            used += 1
+    return chosen
+
+
+@njit(nogil=True, cache=True)
+def _visible(u, v, depth, qu, qv, qdepth, slide, height, width, cell, margin):
+    rows, columns = height // cell + 2, width // cell + 2
+    front = np.full((rows, columns), -1, np.int32)  # index of the nearest occluder whose shadow covers the cell
+    for q in range(qu.shape[0]):
+        su, sv = slide[q, 0], slide[q, 1]
+        length = math.sqrt(su * su + sv * sv)
+        steps = min(int(length / cell) + 1, 64)
+        for s in range(steps + 1):
+            c = int((qu[q] + su * s / steps + 0.5) / cell)
+            r = int((qv[q] + sv * s / steps + 0.5) / cell)
+            if r < 0 or c < 0 or r >= rows or c >= columns:
+                break
+            j = front[r, c]
+            if j < 0 or qdepth[q] < qdepth[j]:
+                front[r, c] = q
+    seen = np.ones(u.shape[0], np.bool_)
+    for p in range(u.shape[0]):
+        j = front[int((v[p] + 0.5) / cell), int((u[p] + 0.5) / cell)]
+        if j < 0 or qdepth[j] >= (1 - margin) * depth[p]:
+            continue
+        su, sv = slide[j, 0], slide[j, 1]
+        length2 = su * su + sv * sv
+        if length2 < 1e-12:
+            continue
+        # Along the shadow, in units of its full length; one cell of tolerance, the size of a sample, at both ends.
+        along = ((u[p] - qu[j]) * su + (v[p] - qv[j]) * sv) / length2
+        tolerance = cell / math.sqrt(length2)
+        if along >= -tolerance and along <= 1 - qdepth[j] / depth[p] + tolerance:
+            seen[p] = False
+    return seen

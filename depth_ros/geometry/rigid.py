@@ -1,0 +1,199 @@
+"""Rigid transforms, and the tree that joins frames. Named as equations: ``p_camera = camera_from_lidar @ p_lidar``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from depth_ros.errors import SettingsError, ShapeError, TransformError
+
+
+def quaternion_to_rotation(quaternion: np.ndarray) -> np.ndarray:
+    """Rotation matrix of a quaternion.
+
+    Args:
+        quaternion: (..., 4) x, y, z, w as in ROS; any non-zero length.
+
+    Returns:
+        (..., 3, 3) float64.
+
+    Raises:
+        ShapeError: a quaternion has zero or non-finite length.
+    """
+    quaternion = np.asarray(quaternion, dtype=np.float64)
+    length = np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    if not np.isfinite(length).all() or (length < 1e-9).any():
+        raise ShapeError(f'quaternion {quaternion.tolist()} has no direction, expected x y z w of length 1')
+    x, y, z, w = np.moveaxis(quaternion / length, -1, 0)
+    rotation = np.empty((*x.shape, 3, 3))
+    rotation[..., 0, 0] = 1 - 2 * (y * y + z * z)
+    rotation[..., 0, 1] = 2 * (x * y - z * w)
+    rotation[..., 0, 2] = 2 * (x * z + y * w)
+    rotation[..., 1, 0] = 2 * (x * y + z * w)
+    rotation[..., 1, 1] = 1 - 2 * (x * x + z * z)
+    rotation[..., 1, 2] = 2 * (y * z - x * w)
+    rotation[..., 2, 0] = 2 * (x * z - y * w)
+    rotation[..., 2, 1] = 2 * (y * z + x * w)
+    rotation[..., 2, 2] = 1 - 2 * (x * x + y * y)
+    return rotation
+
+
+def rotation_to_quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Quaternion of a rotation matrix.
+
+    Args:
+        rotation: (3, 3).
+
+    Returns:
+        (4,) float64 x, y, z, w of length 1, w >= 0.
+
+    Source: Shepperd 1978, the largest of the four squared components first.
+    """
+    r = np.asarray(rotation, dtype=np.float64)
+    trace = np.trace(r)
+    squared = np.array([1 + 2 * r[0, 0] - trace, 1 + 2 * r[1, 1] - trace, 1 + 2 * r[2, 2] - trace, 1 + trace])
+    i = int(np.argmax(squared))
+    if i == 3:
+        quaternion = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], squared[3]])
+    else:
+        j, k = (i + 1) % 3, (i + 2) % 3
+        quaternion = np.empty(4)
+        quaternion[i] = squared[i]
+        quaternion[j] = r[j, i] + r[i, j]
+        quaternion[k] = r[k, i] + r[i, k]
+        quaternion[3] = r[k, j] - r[j, k]
+    quaternion /= np.linalg.norm(quaternion)
+    return quaternion if quaternion[3] >= 0 else -quaternion
+
+
+def rigid(translation: Iterable[float], quaternion: Iterable[float]) -> np.ndarray:
+    """(4, 4) float64 transform from a translation in metres and a quaternion x, y, z, w."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = quaternion_to_rotation(np.asarray(tuple(quaternion)))
+    matrix[:3, 3] = tuple(translation)
+    if not np.isfinite(matrix).all():
+        raise ShapeError(f'translation {matrix[:3, 3].tolist()} is not finite')
+    return matrix
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """(4, 4) inverse of a (4, 4) rigid transform."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = matrix[:3, :3].T
+    inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    return inverse
+
+
+def interpolate(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
+    """Pose between two poses: straight line, great arc; beyond them for a share outside [0, 1].
+
+    Args:
+        before: (4, 4) pose at share 0.
+        after: (4, 4) pose at share 1.
+        share: where, in units of the step.
+
+    Returns:
+        (4, 4) float64.
+
+    Source: Shoemake 1985 (slerp).
+    """
+    q0, q1 = rotation_to_quaternion(before[:3, :3]), rotation_to_quaternion(after[:3, :3])
+    cosine = float(q0 @ q1)
+    if cosine < 0:
+        q1, cosine = -q1, -cosine
+    angle = np.arccos(min(cosine, 1.0))
+    if angle < 1e-6:
+        quaternion = q0 + share * (q1 - q0)
+    else:
+        quaternion = (np.sin((1 - share) * angle) * q0 + np.sin(share * angle) * q1) / np.sin(angle)
+    return rigid(before[:3, 3] + share * (after[:3, 3] - before[:3, 3]), quaternion)
+
+
+class TransformTree:
+    """Static transforms between named frames, from TF messages, parameters or an importer."""
+
+    def __init__(self) -> None:
+        self._edges: dict[str, dict[str, np.ndarray]] = {}
+        self._cache: dict[tuple[str, str], np.ndarray] = {}
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """Names of all frames, sorted."""
+        return tuple(sorted(self._edges))
+
+    def add(self, parent: str, child: str, parent_from_child: np.ndarray) -> None:
+        """Set the transform of ``child`` in ``parent``; a later one replaces an earlier one.
+
+        Args:
+            parent: frame; a leading slash (ROS 1) is dropped.
+            child: frame.
+            parent_from_child: (4, 4) rigid transform, metres.
+        """
+        parent, child = parent.lstrip('/'), child.lstrip('/')
+        self._edges.setdefault(parent, {})[child] = np.asarray(parent_from_child, dtype=np.float64)
+        self._edges.setdefault(child, {})[parent] = invert(parent_from_child)
+        self._cache.clear()
+
+    def add_text(self, line: str) -> None:
+        """Add ``parent child x y z qx qy qz qw``.
+
+        Raises:
+            SettingsError: the line has another form.
+        """
+        parts = line.split()
+        try:
+            parent, child = parts[:2]
+            values = [float(part) for part in parts[2:]]
+            if len(values) != 7:
+                raise ValueError
+            matrix = rigid(values[:3], values[3:])
+        except ValueError as error:
+            raise SettingsError(
+                f"static transform is {line!r}, expected 'parent child x y z qx qy qz qw' (metres, quaternion)"
+            ) from error
+        self.add(parent, child, matrix)
+
+    def text(self) -> list[str]:
+        """Return every transform once, in the form that ``add_text`` takes."""
+        lines, done = [], set()
+        for parent, children in self._edges.items():
+            for child, matrix in children.items():
+                if (child, parent) not in done:
+                    done.add((parent, child))
+                    numbers = [*matrix[:3, 3], *rotation_to_quaternion(matrix[:3, :3])]
+                    lines.append(' '.join([parent, child, *(f'{number:.9g}' for number in numbers)]))
+        return lines
+
+    def lookup(self, target: str, source: str) -> np.ndarray:
+        """Transform that takes points of ``source`` to ``target``.
+
+        Args:
+            target: frame of the result.
+            source: frame of the points.
+
+        Returns:
+            (4, 4) float64 ``target_from_source``.
+
+        Raises:
+            TransformError: no chain joins the two.
+        """
+        target, source = target.lstrip('/'), source.lstrip('/')
+        if target == source:
+            return np.eye(4)
+        if (target, source) not in self._cache:
+            self._cache[target, source] = self._search(target, source)
+        return self._cache[target, source]
+
+    def _search(self, target: str, source: str) -> np.ndarray:
+        reached = {target: np.eye(4)}
+        frontier = [target]
+        while frontier:
+            frame = frontier.pop(0)
+            for neighbour, frame_from_neighbour in self._edges.get(frame, {}).items():
+                if neighbour not in reached:
+                    reached[neighbour] = reached[frame] @ frame_from_neighbour
+                    frontier.append(neighbour)
+            if source in reached:
+                return reached[source]
+        raise TransformError(target, source, self.frames)

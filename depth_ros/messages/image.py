@@ -1,0 +1,156 @@
+"""Images: ``sensor_msgs/Image`` and ``CompressedImage`` to arrays and back. Conversions agree with ``cv_bridge``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+
+from depth_ros.errors import MessageError
+from depth_ros.messages.header import body, set_body, set_stamp
+
+# Encoding -> (dtype, channels, code of the conversion to the result, encoding of the result). None = as it is.
+_PLAIN = {
+    'rgb8': (np.uint8, 3, None, 'rgb8'),
+    'bgr8': (np.uint8, 3, None, 'bgr8'),
+    '8UC3': (np.uint8, 3, None, 'bgr8'),
+    'mono8': (np.uint8, 1, None, 'mono8'),
+    '8UC1': (np.uint8, 1, None, 'mono8'),
+    'rgba8': (np.uint8, 4, cv2.COLOR_RGBA2RGB, 'rgb8'),
+    'bgra8': (np.uint8, 4, cv2.COLOR_BGRA2BGR, 'bgr8'),
+    '8UC4': (np.uint8, 4, cv2.COLOR_BGRA2BGR, 'bgr8'),
+    'mono16': (np.uint16, 1, None, 'mono8'),
+    '16UC1': (np.uint16, 1, None, 'mono8'),
+    'rgb16': (np.uint16, 3, None, 'rgb8'),
+    'bgr16': (np.uint16, 3, None, 'bgr8'),
+    'rgba16': (np.uint16, 4, cv2.COLOR_RGBA2RGB, 'rgb8'),
+    'bgra16': (np.uint16, 4, cv2.COLOR_BGRA2BGR, 'bgr8'),
+    # OpenCV names a Bayer pattern by its second row, ROS by its first.
+    'bayer_rggb8': (np.uint8, 1, cv2.COLOR_BayerBG2BGR, 'bgr8'),
+    'bayer_bggr8': (np.uint8, 1, cv2.COLOR_BayerRG2BGR, 'bgr8'),
+    'bayer_gbrg8': (np.uint8, 1, cv2.COLOR_BayerGR2BGR, 'bgr8'),
+    'bayer_grbg8': (np.uint8, 1, cv2.COLOR_BayerGB2BGR, 'bgr8'),
+    'yuv422': (np.uint8, 2, cv2.COLOR_YUV2BGR_UYVY, 'bgr8'),
+    'uyvy': (np.uint8, 2, cv2.COLOR_YUV2BGR_UYVY, 'bgr8'),
+    'yuv422_yuy2': (np.uint8, 2, cv2.COLOR_YUV2BGR_YUY2, 'bgr8'),
+    'yuyv': (np.uint8, 2, cv2.COLOR_YUV2BGR_YUY2, 'bgr8'),
+}
+IMAGE_ENCODINGS_READ = tuple(_PLAIN)
+
+
+def decode_image(message: Any) -> tuple[np.ndarray, str]:
+    """Read an ``Image``.
+
+    Args:
+        message: ``sensor_msgs/Image`` of any client library.
+
+    Returns:
+        image: (H, W, 3) or (H, W) uint8; a view of the message for rgb8, bgr8, mono8 and their like, else new. 16-bit
+            values are divided by 256.
+        encoding: ``rgb8``, ``bgr8`` or ``mono8``.
+
+    Raises:
+        MessageError: encoding, size, step and data do not make an image.
+    """
+    if message.encoding not in _PLAIN:
+        raise MessageError(
+            f'image encoding is {message.encoding!r}, expected one of {", ".join(_PLAIN)}; convert it with image_proc'
+        )
+    dtype, channels, code, result = _PLAIN[message.encoding]
+    pixels = read_rows(message, np.dtype(dtype), channels)
+    if code is not None:
+        pixels = cv2.cvtColor(np.ascontiguousarray(pixels), code)
+    if pixels.dtype == np.uint16:
+        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 256)
+    return pixels, result
+
+
+def read_rows(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
+    """View the pixels of an ``Image`` after checking its sizes.
+
+    Args:
+        message: ``sensor_msgs/Image``.
+        dtype: type of a value.
+        channels: values per pixel.
+
+    Returns:
+        (H, W, channels) or, for one channel, (H, W); a view, rows may be padded; native byte order (copied if it was not).
+
+    Raises:
+        MessageError: sizes contradict each other or the data is too short.
+    """
+    width, height, step = message.width, message.height, message.step
+    used = width * channels * dtype.itemsize
+    if width == 0 or height == 0:
+        raise MessageError(f'image is {width}x{height}, expected at least one pixel')
+    if step < used:
+        raise MessageError(
+            f'image step is {step} bytes, expected at least {used} for width {width} of {message.encoding}; fix the driver'
+        )
+    data = body(message.data)
+    needed = step * (height - 1) + used
+    if len(data) < needed:
+        raise MessageError(
+            f'image has {len(data)} bytes, expected {step * height} for {height} rows of {step}; it is truncated'
+        )
+    if step % dtype.itemsize:
+        raise MessageError(f'image step is {step} bytes, expected a multiple of {dtype.itemsize} for {message.encoding}')
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    strides = (step, channels * dtype.itemsize, dtype.itemsize)[: len(shape)]
+    if bool(message.is_bigendian) == (sys.byteorder == 'big') or dtype.itemsize == 1:
+        return np.ndarray(shape, dtype, data, 0, strides)
+    swapped = np.ndarray(shape, dtype.newbyteorder('S'), data, 0, strides)
+    return swapped.astype(dtype)
+
+
+def decode_compressed(message: Any) -> tuple[np.ndarray, str]:
+    """Read a ``CompressedImage``.
+
+    Args:
+        message: ``sensor_msgs/CompressedImage`` with JPEG or PNG.
+
+    Returns:
+        As ``decode_image``; always new; colour as bgr8.
+
+    Raises:
+        MessageError: not a colour or grey image, or damaged.
+    """
+    if 'compressedDepth' in message.format:
+        raise MessageError(f'compressed image format is {message.format!r}, which is depth; expected a camera image')
+    data = body(message.data)
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
+    if pixels is None:
+        raise MessageError(
+            f'compressed image of {len(data)} bytes in format {message.format!r} cannot be decoded, expected whole JPEG or '
+            'PNG data'
+        )
+    if pixels.dtype == np.uint16:
+        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 256)
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+    return pixels, 'mono8' if pixels.ndim == 2 else 'bgr8'
+
+
+def fill_image(message: Any, pixels: np.ndarray, encoding: str, frame_id: str, time_ns: int) -> Any:
+    """Fill an ``Image`` without going through its slow setter.
+
+    Args:
+        message: ``sensor_msgs/Image`` of any client library.
+        pixels: (H, W) or (H, W, C), C-contiguous, dtype as ``encoding`` says; not to be altered until published.
+        encoding: ROS encoding.
+        frame_id: optical frame.
+        time_ns: stamp, ns.
+
+    Returns:
+        The message.
+    """
+    set_stamp(message.header.stamp, time_ns)
+    message.header.frame_id = frame_id
+    message.height, message.width = pixels.shape[:2]
+    message.encoding = encoding
+    message.is_bigendian = int(sys.byteorder == 'big')
+    message.step = pixels.strides[0]
+    set_body(message, pixels)
+    return message

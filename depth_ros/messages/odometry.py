@@ -1,0 +1,51 @@
+"""Poses: ``nav_msgs/Odometry`` and transforms to matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from depth_ros.errors import MessageError, ShapeError
+from depth_ros.geometry.rigid import rigid
+from depth_ros.messages.header import stamp_ns
+from depth_ros.types import Pose
+
+
+def decode_odometry(message: Any) -> Pose:
+    """Read an ``Odometry``.
+
+    Raises:
+        MessageError: the pose is not finite, its quaternion has no direction, or ``child_frame_id`` is empty.
+    """
+    pose = message.pose.pose
+    child = message.child_frame_id.lstrip('/')
+    if not child:
+        raise MessageError('odometry has an empty child_frame_id, expected the frame of the moving body (base_link)')
+    return Pose(stamp_ns(message), _matrix(pose.position, pose.orientation, 'odometry'),
+                message.header.frame_id.lstrip('/'), child)
+
+
+def decode_transform(message: Any) -> tuple[str, str, np.ndarray]:
+    """Read a ``TransformStamped``.
+
+    Returns:
+        parent: frame.
+        child: frame.
+        parent_from_child: (4, 4) float64, metres.
+
+    Raises:
+        MessageError: the transform is not finite or its quaternion has no direction.
+    """
+    transform = message.transform
+    matrix = _matrix(transform.translation, transform.rotation, 'transform')
+    return message.header.frame_id.lstrip('/'), message.child_frame_id.lstrip('/'), matrix
+
+
+def _matrix(translation: Any, rotation: Any, what: str) -> np.ndarray:
+    try:
+        return rigid(
+            (translation.x, translation.y, translation.z), (rotation.x, rotation.y, rotation.z, rotation.w)
+        )
+    except ShapeError as error:
+        raise MessageError(f'{what}: {error}') from error

@@ -1,0 +1,168 @@
+"""Point clouds: ``sensor_msgs/PointCloud2`` to ``LidarScan`` and back. No structured dtypes, no per-point Python."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from depth_ros.errors import MessageError
+from depth_ros.messages.header import body, set_body, set_stamp, stamp_ns
+from depth_ros.types import LidarScan
+
+_DTYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
+_FLOAT32, _UINT16, _UINT32 = 7, 4, 6
+_RING_NAMES = ('ring', 'channel', 'line', 'laser_id')
+_TIME_NAMES = ('t', 'time', 'timestamp', 'time_offset', 'offset_time', 'time_stamp', 'timeOffset')
+_MAX_SWEEP_NS = 1_000_000_000
+_NS = 1_000_000_000
+
+
+def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
+    """Read a ``PointCloud2``.
+
+    Args:
+        message: ``sensor_msgs/PointCloud2``, organised or not.
+        frame_id: frame in place of the message's; '' = the message's.
+
+    Returns:
+        The sweep. x, y, z are a view of the message where they are adjacent float32. Times are read from the fields that
+        drivers use: integers are ns; floats are seconds; values that are absolute (Hesai, RoboSense: seconds; Livox: ns) are
+        made relative. Times that make no sweep (longer than 1 s) are left out, with a note.
+
+    Raises:
+        MessageError: fields, steps and data make no cloud, or x, y, z are missing.
+    """
+    fields = {item.name: item for item in message.fields}
+    missing = [name for name in 'xyz' if name not in fields]
+    if missing:
+        raise MessageError(f'cloud has fields {sorted(fields)}, expected x, y, z; {", ".join(missing)} missing')
+    count, step = message.width * message.height, message.point_step
+    data = body(message.data)
+    if step == 0 and count:
+        raise MessageError(f'cloud has {count} points of point_step 0, expected the bytes of a point')
+    if message.height > 1 and message.row_step != message.width * step:
+        raise MessageError(
+            f'cloud row_step is {message.row_step}, expected {message.width * step} for {message.width} points of {step} bytes'
+        )
+    if len(data) < count * step:
+        raise MessageError(f'cloud has {len(data)} bytes, expected {count * step} for {count} points; it is truncated')
+    order = '>' if message.is_bigendian else '<'
+
+    def column(name: str) -> np.ndarray:
+        item = fields[name]
+        if item.datatype not in _DTYPES:
+            raise MessageError(f'cloud field {name!r} has datatype {item.datatype}, expected 1 to 8')
+        dtype = np.dtype(order + _DTYPES[item.datatype])
+        if item.offset + dtype.itemsize > step:
+            raise MessageError(f'cloud field {name!r} ends at byte {item.offset + dtype.itemsize} of a point of {step} bytes')
+        return np.ndarray((count,), dtype, data, item.offset, (step,))
+
+    x, y, z = column('x'), column('y'), column('z')
+    adjacent = fields['y'].offset == fields['x'].offset + 4 and fields['z'].offset == fields['x'].offset + 8
+    floats = all(fields[name].datatype == _FLOAT32 for name in 'xyz')
+    native = order == ('<' if sys.byteorder == 'little' else '>')
+    aligned = count == 0 or (step % 4 == 0 and (data.ctypes.data + fields['x'].offset) % 4 == 0)
+    if adjacent and floats and native and aligned and count:
+        points = np.ndarray((count, 3), np.float32, data, fields['x'].offset, (step, 4))
+    else:
+        points = np.stack([x, y, z], axis=1).astype(np.float32)
+    if all(fields[name].datatype not in (_FLOAT32, 8) for name in 'xyz'):
+        raise MessageError('cloud has integer x, y, z, expected float32 or float64 metres')
+
+    stamp = stamp_ns(message)
+    ring = next((column(name) for name in _RING_NAMES if name in fields), None)
+    intensity = column('intensity') if 'intensity' in fields else None
+    time_name = next((name for name in _TIME_NAMES if name in fields), None)
+    offsets, notes = (None, ()) if time_name is None or count == 0 else _offsets(time_name, column(time_name), stamp)
+    return LidarScan(
+        stamp_ns=stamp, points=points, frame_id=frame_id or message.header.frame_id.lstrip('/'), time_offset_ns=offsets,
+        ring=None if ring is None else ring.astype(np.uint16),
+        intensity=None if intensity is None else intensity.astype(np.float32), notes=notes,
+    )
+
+
+def _offsets(name: str, values: np.ndarray, stamp: int) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    if values.dtype.kind in 'iu':
+        offsets = values.astype(np.int64)
+    elif not np.isfinite(values).all():
+        return None, (f'point times in field {name!r} are not finite and were left out',)
+    elif abs(float(values[0])) > 1e17:  # ns since the epoch
+        offsets = values.astype(np.int64) - stamp
+    elif abs(float(values[0])) > 1e8:  # seconds since the epoch: split before scaling, float64 holds 16 digits
+        seconds = np.floor(values)
+        offsets = (seconds.astype(np.int64) * _NS - stamp) + np.rint((values - seconds) * _NS).astype(np.int64)
+    else:
+        offsets = np.rint(values.astype(np.float64) * _NS).astype(np.int64)
+    first, last = int(offsets.min()), int(offsets.max())
+    if last - first > _MAX_SWEEP_NS or max(abs(first), abs(last)) > _MAX_SWEEP_NS:
+        span = f'{first / _NS:.3f} s to {last / _NS:.3f} s'
+        return None, (f'point times in field {name!r} reach from {span} of the stamp, no sweep; they were left out',)
+    return offsets.astype(np.int32), ()
+
+
+def fill_lidar_cloud(message: Any, field_type: type, scan: LidarScan) -> Any:
+    """Fill a ``PointCloud2`` with a sweep, as a lidar driver would.
+
+    Args:
+        message: ``sensor_msgs/PointCloud2`` of any client library.
+        field_type: class of ``sensor_msgs/PointField``.
+        scan: the sweep; fields that it lacks are left out. Layout: x y z [intensity] float32, [t] uint32 ns after the stamp,
+            [ring] uint16.
+
+    Returns:
+        The message.
+
+    Raises:
+        MessageError: a point is older than the stamp, which the uint32 field cannot say.
+    """
+    columns: list[tuple[str, int, np.ndarray]] = [
+        (name, _FLOAT32, scan.points[:, axis]) for axis, name in enumerate('xyz')
+    ]
+    if scan.intensity is not None:
+        columns.append(('intensity', _FLOAT32, scan.intensity))
+    if scan.time_offset_ns is not None:
+        if scan.time_span_ns[0] < 0:
+            raise MessageError(f'a point is {-scan.time_span_ns[0]} ns older than its sweep; stamp a sweep with its start')
+        columns.append(('t', _UINT32, scan.time_offset_ns.astype(np.uint32)))
+    if scan.ring is not None:
+        columns.append(('ring', _UINT16, scan.ring))
+    dtype = np.dtype([(name, _DTYPES[kind]) for name, kind, _ in columns])
+    values = np.empty(len(scan), dtype)
+    for name, _, column in columns:
+        values[name] = column
+    set_stamp(message.header.stamp, scan.stamp_ns)
+    message.header.frame_id = scan.frame_id
+    return _fill(message, field_type, [(name, kind, dtype.fields[name][1]) for name, kind, _ in columns], values,
+                 1, len(scan), dtype.itemsize, bool(np.isfinite(scan.points).all()))
+
+
+def fill_colour_cloud(message: Any, field_type: type, points: np.ndarray, frame_id: str, time_ns: int) -> Any:
+    """Fill a ``PointCloud2`` with an organised ``xyzrgb`` cloud from ``geometry.cloud.xyzrgb``.
+
+    Args:
+        message: ``sensor_msgs/PointCloud2``.
+        field_type: class of ``sensor_msgs/PointField``.
+        points: (H, W, 4) float32 x, y, z, colour bits; not to be altered until published.
+        frame_id: optical frame.
+        time_ns: stamp, ns.
+
+    Returns:
+        The message.
+    """
+    set_stamp(message.header.stamp, time_ns)
+    message.header.frame_id = frame_id
+    height, width = points.shape[:2]
+    layout = [('x', _FLOAT32, 0), ('y', _FLOAT32, 4), ('z', _FLOAT32, 8), ('rgb', _FLOAT32, 12)]
+    return _fill(message, field_type, layout, points, height, width, 16, False)
+
+
+def _fill(message, field_type, layout, values, height, width, step, dense):
+    message.height, message.width = height, width
+    message.fields = [field_type(name=name, offset=offset, datatype=kind, count=1) for name, kind, offset in layout]
+    message.is_bigendian = sys.byteorder == 'big'
+    message.point_step, message.row_step = step, step * width
+    message.is_dense = dense
+    set_body(message, values)
+    return message

@@ -1,0 +1,1 @@
+"""One node per file: convert, call the pipeline, publish. Imports rclpy."""

@@ -1,0 +1,222 @@
+"""The method, on one screen: pair, move, project, estimate.
+
+The live node, the replay of a bag and the preparation of training data all call this and nothing else, so the same messages
+give the same pixels everywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from depth_ros.errors import FrameRefused
+from depth_ros.estimators.base import Estimator
+from depth_ros.geometry.motion import PointMotion, Trajectory, point_motion
+from depth_ros.geometry.projection import ProjectedPoints, concatenate, nearest_per_pixel, project, visible
+from depth_ros.settings import Settings
+from depth_ros.types import Basis, DepthEstimate, Frame, LidarScan, Pose, SparseDepth
+
+Holdout = Callable[[LidarScan], np.ndarray]
+"""Chooses the points of a scan to withhold: (N,) bool, True = kept from the estimator. Must depend on the scan alone."""
+
+_NS = 1_000_000_000
+_MAX_SCANS = 64
+
+
+class Transforms(Protocol):
+    """Where frames are, relative to each other; ``geometry.rigid.TransformTree`` is one."""
+
+    def lookup(self, target: str, source: str) -> np.ndarray:
+        """(4, 4) target_from_source; raises ``TransformError``."""
+        ...
+
+
+class DepthPipeline:
+    """Turns camera frames into depth, with whatever lidar and odometry came before them."""
+
+    def __init__(
+        self, settings: Settings, transforms: Transforms, estimator: Estimator, holdout: Holdout | None = None
+    ) -> None:
+        """Set the pipeline up.
+
+        Args:
+            settings: may be replaced at any time through the attribute of the same name; it then holds from the next frame.
+            transforms: joins camera, lidar and body frames.
+            estimator: the method.
+            holdout: chooses points to withhold from the estimator and to return for scoring; None = none.
+        """
+        self.settings = settings
+        self.estimator = estimator
+        self._transforms = transforms
+        self._holdout = holdout
+        self._scans: deque[LidarScan] = deque(maxlen=_MAX_SCANS)
+        self._trajectory = Trajectory()
+        self.num_resets = 0
+
+    def add_scan(self, scan: LidarScan) -> None:
+        """Take in a lidar sweep."""
+        self._forget_if_time_jumped_back(scan.stamp_ns, self._scans[-1].stamp_ns if self._scans else None)
+        self._scans.append(scan)
+
+    def add_pose(self, pose: Pose) -> None:
+        """Take in a pose of the robot."""
+        self._forget_if_time_jumped_back(pose.stamp_ns, self._trajectory.last_stamp_ns)
+        self._trajectory.add(pose)
+
+    def hopes_for_scan(self, stamp_ns: int) -> bool:
+        """Whether a sweep that has not come yet should be nearer to this time than those that have."""
+        if len(self._scans) < 2:
+            return True
+        newest, before = self._scans[-1].mid_ns, self._scans[-2].mid_ns
+        period = newest - before
+        return abs(newest + period - stamp_ns) < abs(newest - stamp_ns)
+
+    def process(self, frame: Frame) -> DepthEstimate:
+        """Estimate depth for one image.
+
+        With lidar within ``pairing.max_age`` the nearest sweep is used (``pairing.scans`` of them where odometry covers
+        their times). Where odometry does not cover the times, the sweep is taken as it is and its standard deviation grows
+        with its age. Without lidar the frame is refused, by name.
+
+        Args:
+            frame: the image.
+
+        Returns:
+            Depth, standard deviation, and what they rest on.
+
+        Raises:
+            FrameRefused: ``zero_stamp``, ``no_lidar`` or ``no_overlap``.
+            TransformError: lidar and camera are not joined.
+        """
+        settings, started = self.settings, time.perf_counter_ns()
+        scans = self._pair(frame)
+        paired = time.perf_counter_ns()
+        moved = [(scan, self._motion(scan, frame)) for scan in scans]
+        if moved[0][1].kind == 'assumed_static':
+            moved = moved[:1]
+        else:
+            moved = [(scan, motion) for scan, motion in moved if motion.kind != 'assumed_static']
+        inputs, withheld = [], []
+        input_std = []
+        for scan, motion in moved:
+            points = project(scan, motion, frame.camera, settings.projection.min_depth, settings.projection.max_depth)
+            std = self._measurement_std(scan, motion, frame)
+            if self._holdout is not None:
+                mask = self._holdout(scan)[points.index]
+                withheld.append(points.take(mask))
+                points = points.take(~mask)
+            inputs.append(points)
+            input_std.append(np.full(len(points), std, np.float32))
+        sparse, measured = self._measurements(inputs, input_std, frame)
+        scored = self._scored(withheld, measured, frame) if withheld else None
+        if len(sparse) == 0:
+            raise FrameRefused(
+                'no_overlap', f'none of {sum(len(scan) for scan, _ in moved)} lidar points falls into the image; check the '
+                'transform between lidar and camera, and the intrinsics'
+            )
+        projected = time.perf_counter_ns()
+        depth, std = self.estimator.estimate(frame, sparse)
+        estimated = time.perf_counter_ns()
+        basis = Basis(len(moved), len(sparse), frame.stamp_ns - moved[0][0].mid_ns, moved[0][1].kind)
+        stages = {'pair': paired - started, 'project': projected - paired, 'estimate': estimated - projected}
+        return DepthEstimate(frame, depth, std, sparse, scored, basis, stages)
+
+    def _pair(self, frame: Frame) -> list[LidarScan]:
+        """Sweeps for an image, the nearest in time first."""
+        if frame.stamp_ns == 0:
+            raise FrameRefused('zero_stamp', 'the image is stamped 0, expected the time of exposure; fix the camera driver')
+        settings = self.settings.pairing
+        near = sorted(self._scans, key=lambda scan: abs(scan.mid_ns - frame.stamp_ns))[: settings.scans]
+        limit = settings.max_age * _NS
+        fresh = [scan for scan in near if abs(scan.mid_ns - frame.stamp_ns) <= limit]
+        if not fresh:
+            what = 'no lidar has come yet' if not near else (
+                f'the nearest lidar sweep is {(frame.stamp_ns - near[0].mid_ns) / _NS:+.3f} s older than the image, '
+                f'expected within {settings.max_age} s (pairing.max_age)'
+            )
+            raise FrameRefused('no_lidar', what)
+        return fresh
+
+    def _motion(self, scan: LidarScan, frame: Frame) -> PointMotion:
+        settings = self.settings.motion
+        camera_from_lidar = self._transforms.lookup(frame.camera.frame_id, scan.frame_id)
+        body = self._trajectory.frame_id
+        body_from_lidar = self._transforms.lookup(body, scan.frame_id) if body and settings.compensate else None
+        return point_motion(
+            scan, frame.stamp_ns, camera_from_lidar, body_from_lidar, self._trajectory,
+            int(settings.max_extrapolation * _NS), settings.deskew,
+        )
+
+    def _measurement_std(self, scan: LidarScan, motion: PointMotion, frame: Frame) -> float:
+        moved_since = 0.0
+        if motion.kind == 'assumed_static':
+            moved_since = self.settings.motion.assumed_speed * abs(frame.stamp_ns - scan.mid_ns) / _NS
+        return float(np.hypot(self.settings.projection.range_std, moved_since))
+
+    def _measurements(
+        self, parts: list[ProjectedPoints], std: list[np.ndarray], frame: Frame
+    ) -> tuple[SparseDepth, ProjectedPoints]:
+        shape = frame.camera.shape
+        points, std_all = concatenate(parts), np.concatenate(std)
+        nearest = nearest_per_pixel(points, shape)
+        points, std_all = points.take(nearest), std_all[nearest]
+        everything = points
+        if self.settings.projection.remove_hidden:
+            seen = visible(points, points, shape, self.settings.projection.hidden_margin)
+            points, std_all = points.take(seen), std_all[seen]
+        return SparseDepth(points.u, points.v, points.depth, std_all, shape), everything
+
+    def _scored(self, parts: list[ProjectedPoints], measured: ProjectedPoints, frame: Frame) -> SparseDepth:
+        """Withheld points that the camera sees, judged by all points, given and withheld."""
+        shape = frame.camera.shape
+        points = concatenate(parts)
+        points = points.take(nearest_per_pixel(points, shape))
+        seen = visible(points, concatenate([measured, points]), shape, self.settings.projection.hidden_margin)
+        points = points.take(seen)
+        std = np.full(len(points), self.settings.projection.range_std, np.float32)
+        return SparseDepth(points.u, points.v, points.depth, std, shape)
+
+    def _forget_if_time_jumped_back(self, stamp_ns: int, newest_ns: int | None) -> None:
+        # A bag that loops, or a simulator that restarts. Small steps back are messages out of order.
+        if newest_ns is not None and stamp_ns < newest_ns - 2 * _NS:
+            self._scans.clear()
+            self._trajectory.clear()
+            self.num_resets += 1
+
+
+class FrameQueue:
+    """Images that wait, in order, for a sweep that is nearer in time; the oldest falls out when too many wait."""
+
+    def __init__(self, pipeline: DepthPipeline) -> None:
+        """Make an empty queue in front of a pipeline."""
+        self._pipeline = pipeline
+        self._waiting: deque[tuple[Frame, int]] = deque()
+        self.num_dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, frame: Frame, now_ns: int) -> None:
+        """Queue an image that arrived at ``now_ns`` (any one clock: of the node, or of the bag's log)."""
+        self._waiting.append((frame, now_ns))
+        while len(self._waiting) > self._pipeline.settings.pairing.queue_size:
+            self._waiting.popleft()
+            self.num_dropped += 1
+
+    def pop(self, now_ns: int) -> Frame | None:
+        """Return the oldest image if it need not wait any longer, else None."""
+        if not self._waiting:
+            return None
+        frame, since_ns = self._waiting[0]
+        waited = now_ns - since_ns >= self._pipeline.settings.pairing.wait * _NS or now_ns < since_ns
+        if waited or not self._pipeline.hopes_for_scan(frame.stamp_ns):
+            return self._waiting.popleft()[0]
+        return None
+
+    def clear(self) -> None:
+        """Forget all waiting images."""
+        self._waiting.clear()

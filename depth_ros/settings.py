@@ -1,0 +1,321 @@
+"""Every tunable, once: default, meaning, unit and bounds.
+
+The node declares its parameters from here, replay and training read the same fields, and YAML holds only differences.
+A parameter's ROS name is ``group.field``. Fields have ROS types only (bool, int, float, str, list of str), so there is no
+None: where a value can be absent, the docstring names the sentinel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from depth_ros.errors import SettingsError
+
+METHODS = ('classical', 'nearest', 'linear', 'ip_basic')
+
+
+def param(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = '',
+    ge: float | None = None,
+    le: float | None = None,
+    choices: tuple[str, ...] = (),
+    read_only: bool = False,
+) -> Any:
+    """Declare one tunable of a settings group.
+
+    Args:
+        default: default value; its type is the parameter's type.
+        doc: one sentence, ending with a full stop.
+        unit: unit of the value, '' if it has none.
+        ge: smallest value allowed.
+        le: largest value allowed.
+        choices: allowed strings, () = any.
+        read_only: True if a change takes effect only when the node is configured.
+
+    Returns:
+        A dataclass field.
+    """
+    metadata = {'doc': doc, 'unit': unit, 'ge': ge, 'le': le, 'choices': choices, 'read_only': read_only}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class PairingSettings:
+    """Which lidar sweeps belong to an image."""
+
+    wait: float = param(
+        0.1,
+        'An image waits at most this long for a sweep that is nearer in time than those at hand; 0 = never.',
+        unit='s', ge=0.0, le=2.0,
+    )
+    max_age: float = param(0.5, 'A sweep farther than this from the image in time is not used.', unit='s', ge=0.0, le=10.0)
+    scans: int = param(
+        1, 'Sweeps put together into one measurement; more than one needs odometry, else the nearest alone is used.',
+        ge=1, le=20,
+    )
+    queue_size: int = param(8, 'Images that may wait; when one more comes, the oldest is dropped and counted.', ge=1, le=100)
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """How lidar points are moved to the time of the image."""
+
+    compensate: bool = param(True, 'Move points by the odometry between their time and the time of the image.')
+    deskew: bool = param(True, 'Move each point by its own time where the cloud has one, else the sweep as a whole.')
+    max_extrapolation: float = param(
+        0.1, 'Poses are extrapolated at constant velocity over at most this time.', unit='s', ge=0.0, le=1.0
+    )
+    assumed_speed: float = param(
+        2.0,
+        'Where no pose is known, the standard deviation of a measurement grows by this much per second of age.',
+        unit='m/s', ge=0.0, le=50.0,
+    )
+
+
+@dataclass(frozen=True)
+class ProjectionSettings:
+    """Which lidar points count as measurements of the image."""
+
+    min_depth: float = param(0.2, 'Nearer points are dropped (the robot itself).', unit='m', ge=0.0, le=10.0)
+    max_depth: float = param(250.0, 'Farther points are dropped.', unit='m', ge=1.0, le=1000.0)
+    remove_hidden: bool = param(True, 'Drop points that the lidar sees and the camera, standing elsewhere, does not.')
+    hidden_margin: float = param(
+        0.08, 'A point is hidden if something this much nearer, as a share of its depth, covers it.', ge=0.01, le=0.9
+    )
+    range_std: float = param(0.03, 'Standard deviation of the range noise of the lidar.', unit='m', ge=0.0, le=1.0)
+
+
+@dataclass(frozen=True)
+class EstimatorSettings:
+    """Which method turns sparse depth into dense depth."""
+
+    method: str = param('classical', 'Estimator.', choices=METHODS, read_only=True)
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """What is published, and how."""
+
+    encoding: str = param('32FC1', 'Depth as 32FC1 (metres, NaN unknown) or 16UC1 (millimetres, 0 unknown).',
+                          choices=('32FC1', '16UC1'))
+    max_relative_std: float = param(
+        0.0, 'Pixels whose standard deviation is above this share of their depth become unknown; 0 = keep all.',
+        ge=0.0, le=10.0,
+    )
+    cloud_stride: int = param(1, 'The cloud holds every n-th row and column.', ge=1, le=16)
+    color_max_depth: float = param(80.0, 'Depth at the far end of the colour scale.', unit='m', ge=0.5, le=1000.0)
+
+
+@dataclass(frozen=True)
+class GradingSettings:
+    """How the robot grades itself while it runs."""
+
+    withhold: float = param(
+        0.02, 'Share of the lidar points that is kept from the estimator and used to score it; 0 = no grade.',
+        ge=0.0, le=0.9,
+    )
+    window: int = param(100, 'Images that the grade in the diagnostics covers.', ge=1, le=10000)
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """How CameraInfo is read."""
+
+    rectified: str = param(
+        'auto',
+        'Whether the image is rectified: yes (use p and r), no (use k and d), auto (by the name of the topic and by d).',
+        choices=('auto', 'yes', 'no'), read_only=True,
+    )
+
+
+@dataclass(frozen=True)
+class TransformSettings:
+    """Where cameras, lidars and the robot's base are, for places without TF."""
+
+    static: list[str] = param(
+        [], "Static transforms, each 'parent child x y z qx qy qz qw' (metres, unit quaternion), used before TF.",
+        read_only=True,
+    )
+    lidar_frame: str = param(
+        '', 'Frame of the points, in place of the one that clouds name; empty = as they say.', read_only=True
+    )
+    camera_frame: str = param(
+        '', 'Optical frame of the camera, in place of the one that images name; empty = as they say.', read_only=True
+    )
+
+
+@dataclass(frozen=True)
+class DiagnosticsSettings:
+    """When the node calls something wrong."""
+
+    period: float = param(0.5, 'Time between two diagnostics messages.', unit='s', ge=0.1, le=10.0)
+    stale: float = param(1.0, 'An input that sent nothing for this long is reported as stopped.', unit='s', ge=0.1, le=60.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All groups."""
+
+    pairing: PairingSettings = field(default_factory=PairingSettings)
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    projection: ProjectionSettings = field(default_factory=ProjectionSettings)
+    estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+    grading: GradingSettings = field(default_factory=GradingSettings)
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    transforms: TransformSettings = field(default_factory=TransformSettings)
+    diagnostics: DiagnosticsSettings = field(default_factory=DiagnosticsSettings)
+
+    def __post_init__(self) -> None:
+        for spec in parameters(type(self)):
+            group, name = spec.name.split('.')
+            spec.check(getattr(getattr(self, group), name))
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tunable as node, YAML loader and documentation see it.
+
+    Attributes:
+        name: ``group.field``.
+        type: bool, int, float, str or list (of str).
+        default: default value.
+        doc: one sentence.
+        unit: unit or ''.
+        ge: smallest value or None.
+        le: largest value or None.
+        choices: allowed strings, () = any.
+        read_only: True if it acts only at configuration.
+    """
+
+    name: str
+    type: type
+    default: Any
+    doc: str
+    unit: str
+    ge: float | None
+    le: float | None
+    choices: tuple[str, ...]
+    read_only: bool
+
+    def check(self, value: Any) -> Any:
+        """Return the value in this parameter's type.
+
+        Args:
+            value: as YAML, ROS or the caller gave it; an int is taken for a float.
+
+        Returns:
+            The value, converted.
+
+        Raises:
+            SettingsError: wrong type, out of range, or not among the choices.
+        """
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.type:
+            raise SettingsError(f'{self.name} is {value!r}, expected {self.type.__name__}')
+        if self.type is list and not all(isinstance(item, str) for item in value):
+            raise SettingsError(f'{self.name} is {value!r}, expected a list of strings')
+        if self.choices and value not in self.choices:
+            raise SettingsError(f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}')
+        if self.type in (int, float) and not (
+            math.isfinite(value)
+            and (self.ge is None or value >= self.ge)
+            and (self.le is None or value <= self.le)
+        ):
+            raise SettingsError(f'{self.name} is {value}, expected {self.ge} to {self.le} {self.unit}'.rstrip())
+        return value
+
+
+def parameters(settings: type[Settings] = Settings) -> Iterator[Parameter]:
+    """Yield every tunable, group by group, in the order of declaration."""
+    for group_field in dataclasses.fields(settings):
+        group = get_type_hints(settings)[group_field.name]
+        for item in dataclasses.fields(group):
+            default = item.default if item.default is not dataclasses.MISSING else item.default_factory()
+            yield Parameter(name=f'{group_field.name}.{item.name}', type=type(default), default=default, **item.metadata)
+
+
+def from_flat(values: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """Build settings from ``{'group.field': value}``.
+
+    Args:
+        values: differences from ``base``.
+        base: settings to start from; None = the defaults.
+
+    Returns:
+        New settings.
+
+    Raises:
+        SettingsError: an unknown name, a wrong type, or a value out of range.
+    """
+    settings = base or Settings()
+    known = {spec.name: spec for spec in parameters()}
+    changes: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean {near[0]!r}? ' if near else ''
+            raise SettingsError(f'unknown parameter {name!r}; {hint}known: {", ".join(known)}')
+        group, item = name.split('.')
+        changes.setdefault(group, {})[item] = known[name].check(value)
+    groups = {group: dataclasses.replace(getattr(settings, group), **items) for group, items in changes.items()}
+    return dataclasses.replace(settings, **groups)
+
+
+def to_flat(settings: Settings) -> dict[str, Any]:
+    """Return every value as ``{'group.field': value}``."""
+    names = (spec.name.split('.') for spec in parameters())
+    return {f'{group}.{item}': getattr(getattr(settings, group), item) for group, item in names}
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read the differences from a node's parameter file.
+
+    Args:
+        path: YAML with ``NODE: ros__parameters: ...`` (``/**`` or any node name; nested or dotted keys), or bare groups.
+
+    Returns:
+        ``{'group.field': value}`` for ``from_flat``; ``use_sim_time`` and QoS overrides, which are ROS's own, left out.
+
+    Raises:
+        SettingsError: no such file, no YAML, or no mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
+    except OSError as error:
+        raise SettingsError(f'cannot read parameters {str(path)!r}: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f'parameters {str(path)!r} are no YAML: {" ".join(str(error).split())}') from error
+    if not isinstance(content, dict):
+        raise SettingsError(f'parameters {str(path)!r} hold {type(content).__name__}, expected a mapping')
+    values: dict[str, Any] = {}
+    sections = [value['ros__parameters'] for value in content.values()
+                if isinstance(value, dict) and isinstance(value.get('ros__parameters'), dict)]
+    for section in sections or [content]:
+        values.update(_flatten(section))
+    return {name: value for name, value in values.items()
+            if name != 'use_sim_time' and not name.startswith('qos_overrides.')}
+
+
+def _flatten(section: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f'{prefix}{key}.'))
+        else:
+            flat[f'{prefix}{key}'] = value
+    return flat
