@@ -98,11 +98,16 @@ def visible(points: ProjectedPoints, occluders: ProjectedPoints, shape: tuple[in
     """Find the points that the camera sees.
 
     Lidar and camera stand at different places, so the lidar sees past the edges of near things onto surfaces that these
-    things hide from the camera. Seen in the image, a sweep's line of sight that grazes a near point Q goes on, behind Q,
-    along a straight line away from Q; a farther point P on it lies at the share (1 - z_Q / z_P) of the way to its vanishing
-    point. All that the lidar sees just past Q and the camera does not therefore lies within that distance, in that one
-    direction. So P is hidden if it lies there for some Q and is farther than the margin allows. Points on the other sides of
-    Q are beside it, not behind it, and stay.
+    things hide from the camera. Seen in the image, a line of sight of the lidar that grazes a near point Q goes on, behind
+    Q, along a straight line away from Q; a farther point P on it lies at the share (1 - z_Q / z_P) of the way to its
+    vanishing point. All that the lidar sees just past Q and the camera does not therefore lies on that stretch. So P is
+    hidden if it is farther than Q by the margin and lies on the stretch, or as near to it as the patch of surface that Q
+    stands for reaches. Points on the other sides of Q are beside it, not behind it, and stay, and so does everything where
+    the two sensors see (nearly) the same.
+
+    Judged by the true disparity of 20 KITTI stereo frames this finds 0.65 of the hidden points of 64 rings and loses 0.004
+    of the others, 0.44 and 0.006 at 16 rings. A window that compares with the nearest depth around (0.3 margin) finds 0.71
+    and loses 0.016, or 0.31 and 0.004: it cannot tell the side of an edge that hides from the side that does not.
 
     Args:
         points: points to judge.
@@ -120,13 +125,30 @@ def visible(points: ProjectedPoints, occluders: ProjectedPoints, shape: tuple[in
         raise ShapeError(f'margin is {margin}, expected between 0 and 1')
     if len(points) == 0 or len(occluders) == 0:
         return np.ones(len(points), dtype=np.bool_)
-    # A sample stands for the surface around it: half the mean distance between samples to each side.
-    area = (np.ptp(occluders.u) + 1.0) * (np.ptp(occluders.v) + 1.0)
-    cell = int(min(max(math.sqrt(area / len(occluders)) / 2, 1.0), 16.0))
+    reach_u, reach_v = _patch(occluders, shape)
     return _visible(
         points.u, points.v, points.depth, occluders.u, occluders.v, occluders.depth, occluders.slide, shape[0], shape[1],
-        cell, margin,
+        reach_u, reach_v, margin,
     )
+
+
+# Half the size of the patch that a sample stands for, in units of the spacing of samples along rows and across them.
+# Along rings samples are dense and the spacing is known well; across them gaps (sky, glass) inflate it.
+_REACH_ALONG, _REACH_ACROSS = 1.5, 0.5
+_MAX_REACH = 32.0  # pixels
+_MIN_PARALLAX = 1.0  # pixels; less than the position of a sample is known to
+_MAX_PARALLAX = 200.0  # pixels; bounds the work for things that touch the camera
+
+
+def _patch(points: ProjectedPoints, shape: tuple[int, int]) -> tuple[float, float]:
+    """Half width and half height, in pixels, of the patch of surface that a sample stands for."""
+    area = (np.ptp(points.u) + 1.0) * (np.ptp(points.v) + 1.0)
+    mean = math.sqrt(area / len(points))
+    pixels = np.sort(np.rint(points.v).astype(np.int64) * (4 * shape[1]) + np.rint(points.u).astype(np.int64))
+    gaps = np.diff(pixels)
+    gaps = gaps[(gaps > 0) & (gaps < 2 * shape[1])]  # neighbours in the same row
+    along = min(max(float(np.median(gaps)), 1.0), mean) if gaps.size else mean
+    return min(_REACH_ALONG * along, _MAX_REACH), min(max(_REACH_ACROSS * mean * mean / along, 1.0), _MAX_REACH)
 
 
 @njit(nogil=True, cache=True)
@@ -203,33 +225,41 @@ def _nearest_per_pixel(u, v, depth, height, width):
 
 
 @njit(nogil=True, cache=True)
-def _visible(u, v, depth, qu, qv, qdepth, slide, height, width, cell, margin):
-    rows, columns = height // cell + 2, width // cell + 2
-    front = np.full((rows, columns), -1, np.int32)  # index of the nearest occluder whose shadow covers the cell
+def _visible(u, v, depth, qu, qv, qdepth, slide, height, width, reach_u, reach_v, margin):
+    rows, columns = int(height / reach_v) + 1, int(width / reach_u) + 1
+    first = np.full((rows, columns), -1, np.int32)  # linked lists of the points in each cell
+    following = np.empty(u.shape[0], np.int32)
+    farthest = np.zeros((rows, columns), np.float32)
+    for p in range(u.shape[0]):
+        r, c = int((v[p] + 0.5) / reach_v), int((u[p] + 0.5) / reach_u)
+        following[p] = first[r, c]
+        first[r, c] = p
+        farthest[r, c] = max(farthest[r, c], depth[p])
+    seen = np.ones(u.shape[0], np.bool_)
     for q in range(qu.shape[0]):
         su, sv = slide[q, 0], slide[q, 1]
         length = math.sqrt(su * su + sv * sv)
-        steps = min(int(length / cell) + 1, 64)
-        for s in range(steps + 1):
-            c = int((qu[q] + su * s / steps + 0.5) / cell)
-            r = int((qv[q] + sv * s / steps + 0.5) / cell)
-            if r < 0 or c < 0 or r >= rows or c >= columns:
-                break
-            j = front[r, c]
-            if j < 0 or qdepth[q] < qdepth[j]:
-                front[r, c] = q
-    seen = np.ones(u.shape[0], np.bool_)
-    for p in range(u.shape[0]):
-        j = front[int((v[p] + 0.5) / cell), int((u[p] + 0.5) / cell)]
-        if j < 0 or qdepth[j] >= (1 - margin) * depth[p]:
+        if length < _MIN_PARALLAX:
             continue
-        su, sv = slide[j, 0], slide[j, 1]
-        length2 = su * su + sv * sv
-        if length2 < 1e-12:
-            continue
-        # Along the shadow, in units of its full length; one cell of tolerance, the size of a sample, at both ends.
-        along = ((u[p] - qu[j]) * su + (v[p] - qv[j]) * sv) / length2
-        tolerance = cell / math.sqrt(length2)
-        if along >= -tolerance and along <= 1 - qdepth[j] / depth[p] + tolerance:
-            seen[p] = False
+        eu, ev = su / length, sv / length
+        su, sv = eu * min(length, _MAX_PARALLAX), ev * min(length, _MAX_PARALLAX)
+        r0 = max(int((qv[q] + min(sv, 0.0) + 0.5) / reach_v) - 1, 0)
+        r1 = min(int((qv[q] + max(sv, 0.0) + 0.5) / reach_v) + 2, rows)
+        c0 = max(int((qu[q] + min(su, 0.0) + 0.5) / reach_u) - 1, 0)
+        c1 = min(int((qu[q] + max(su, 0.0) + 0.5) / reach_u) + 2, columns)
+        for r in range(r0, r1):
+            for c in range(c0, c1):
+                if qdepth[q] >= (1 - margin) * farthest[r, c]:
+                    continue
+                p = first[r, c]
+                while p >= 0:
+                    if seen[p] and qdepth[q] < (1 - margin) * depth[p]:
+                        stretch = length * (1 - qdepth[q] / depth[p])
+                        if stretch >= _MIN_PARALLAX:
+                            du, dv = u[p] - qu[q], v[p] - qv[q]
+                            along = min(max(du * eu + dv * ev, 0.0), stretch)
+                            off_u, off_v = (du - along * eu) / reach_u, (dv - along * ev) / reach_v
+                            if off_u * off_u + off_v * off_v <= 1:
+                                seen[p] = False
+                    p = following[p]
     return seen
