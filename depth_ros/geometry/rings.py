@@ -1,0 +1,92 @@
+"""Rings (beams) of a spinning lidar, for clouds that do not name them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MIN_RINGS, MAX_RINGS = 4, 256
+_LEVEL_BIN = np.radians(0.02)
+
+
+def infer_rings(points: np.ndarray) -> tuple[np.ndarray, str] | None:
+    """Find the ring of every point where the structure of the cloud is clear.
+
+    Two structures are known. *Storage order*: the points come ring by ring (KITTI), so the azimuth runs once around per
+    ring and a ring starts where it passes the cut (straight ahead, straight back, or the first point); taken if there
+    are 4 to 256 rings and their median elevations rise, or fall, in at least nine of ten steps. *Elevation levels*: the
+    elevations lie on 4 to 256 separate levels with empty bands between them that take at least half of the span, as the
+    beams of a sensor do in its own frame while it is not moved during the sweep.
+
+    Args:
+        points: (N, 3) metres in the frame of the sensor, x forward, z up; NaN = no return.
+
+    Returns:
+        ring: (N,) uint16, 0 = first stored, or lowest level; points that are not finite get the ring of the point
+            before them.
+        rule: ``storage order`` or ``elevation levels``.
+        None where neither structure is there.
+    """
+    finite = np.flatnonzero(np.isfinite(points).all(axis=1) & (points != 0).any(axis=1))
+    if len(finite) < 10 * MIN_RINGS:
+        return None
+    x, y, z = points[finite].astype(np.float64).T
+    elevation = np.arctan2(z, np.hypot(x, y))
+    ring, rule = _by_storage_order(np.arctan2(y, x), elevation), 'storage order'
+    if ring is None:
+        ring, rule = _by_levels(elevation), 'elevation levels'
+    if ring is None:
+        return None
+    before = np.searchsorted(finite, np.arange(len(points)), side='right') - 1
+    return ring[np.maximum(before, 0)].astype(np.uint16), rule
+
+
+def ring_elevations(points: np.ndarray, ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the rings look.
+
+    Args:
+        points: (N, 3) metres in the frame of the sensor; NaN = no return.
+        ring: (N,) uint16.
+
+    Returns:
+        rings: (R,) uint16, those with a finite point, ascending.
+        elevation: (R,) float64 median elevation of each, rad.
+    """
+    finite = np.isfinite(points).all(axis=1)
+    x, y, z = points[finite].astype(np.float64).T
+    elevation, ring = np.arctan2(z, np.hypot(x, y)), ring[finite]
+    order = np.argsort(ring, kind='stable')
+    rings, starts = np.unique(ring[order], return_index=True)
+    return rings, np.array([np.median(part) for part in np.split(elevation[order], starts[1:])])
+
+
+def _by_storage_order(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray | None:
+    steps = np.diff(azimuth)
+    turning = np.sign(np.median(np.arctan2(np.sin(steps), np.cos(steps))))
+    if turning == 0:
+        return None
+    for cut in (0.0, np.pi, azimuth[0]):
+        phase = np.mod(turning * (azimuth - cut), 2 * np.pi)
+        ring = np.concatenate([[0], np.cumsum(np.diff(phase) < -np.pi)])
+        count = int(ring[-1]) + 1
+        if not MIN_RINGS <= count <= MAX_RINGS:
+            continue
+        starts = np.searchsorted(ring, np.arange(1, count))
+        medians = np.array([np.median(part) for part in np.split(elevation, starts)])
+        rising = np.mean(np.diff(medians) > 0)
+        if max(rising, 1 - rising) >= 0.9:
+            return ring
+    return None
+
+
+def _by_levels(elevation: np.ndarray) -> np.ndarray | None:
+    first = elevation.min()
+    bins = ((elevation - first) / _LEVEL_BIN).astype(np.int64)
+    occupied = np.bincount(bins) > 0
+    starts = np.flatnonzero(occupied & ~np.concatenate([[False], occupied[:-1]]))
+    if not MIN_RINGS <= len(starts) <= MAX_RINGS or occupied.mean() > 0.5:
+        return None
+    level = np.searchsorted(starts, bins, side='right') - 1
+    # A level is a beam only if it is one of many points, not a stray.
+    if np.bincount(level).min() < 0.05 * len(elevation) / len(starts):
+        return None
+    return level
