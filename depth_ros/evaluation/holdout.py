@@ -1,0 +1,157 @@
+"""Which lidar points are kept from the estimator, to score it on them.
+
+A hold-out looks at the scan alone, never at images or at chance, so the same bag withholds the same points on every
+machine and for every method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from depth_ros.errors import BagError, SettingsError
+from depth_ros.geometry.rings import infer_rings, ring_elevations
+from depth_ros.pipeline import Holdout
+from depth_ros.types import LidarScan
+
+_TWO_64 = 2.0**64
+
+
+def fraction_holdout(share_withheld: float) -> Holdout:
+    """Withhold a share of the points, scattered evenly.
+
+    Args:
+        share_withheld: share of the points to withhold, 0 to less than 1.
+
+    Returns:
+        A hold-out; each point is chosen by a hash of its index and the stamp of its scan.
+
+    Raises:
+        SettingsError: the share is out of range.
+    """
+    if not 0 <= share_withheld < 1:
+        raise SettingsError(f'share of points to withhold is {share_withheld}, expected 0 up to, not including, 1')
+    # The highest uint64 that a float64 holds exactly is below 2**64, so the product always fits.
+    limit = np.uint64(int(share_withheld * _TWO_64))
+
+    def choose(scan: LidarScan) -> np.ndarray:
+        return _hashed_below(len(scan), np.uint64(scan.stamp_ns % 2**64), limit)
+
+    return choose
+
+
+@dataclass(frozen=True, eq=False)
+class RingHoldout:
+    """Keeps some rings of a lidar and withholds all others.
+
+    Attributes:
+        num_rings: rings that the lidar has.
+        kept: (K,) uint16 rings given to the estimator.
+        inferred: '' where clouds name their rings, else the rule that found them (see ``geometry.rings.infer_rings``).
+        elevations: (num_rings,) float64 rad, median elevation of each ring; used where a cloud's inferred rings are not
+            as many as the lidar's.
+    """
+
+    num_rings: int
+    kept: np.ndarray
+    inferred: str
+    elevations: np.ndarray
+
+    def __call__(self, scan: LidarScan) -> np.ndarray:
+        """(N,) bool, True = withheld.
+
+        Raises:
+            BagError: the scan's rings cannot be told, unlike those of the scans before.
+        """
+        ring = scan.ring if scan.ring is not None else self._inferred_ring(scan)
+        given = np.zeros(2**16, np.bool_)
+        given[self.kept] = True
+        return ~given[ring]
+
+    def _inferred_ring(self, scan: LidarScan) -> np.ndarray:
+        found = infer_rings(scan.points) if self.inferred else None
+        if found is None:
+            raise BagError(
+                f'the rings of the scan at {scan.stamp_ns} ns cannot be told, unlike those of earlier scans; use '
+                '--input-fraction, which needs no rings'
+            )
+        ring = found[0]
+        count = int(ring.max()) + 1
+        if count == self.num_rings:
+            return ring
+        # A ring without a single return shifts those after it: go by elevation, which stays.
+        rings, elevation = ring_elevations(scan.points, ring)
+        table = np.zeros(count, np.uint16)
+        table[rings] = np.abs(elevation[:, None] - self.elevations[None, :]).argmin(axis=1)
+        return table[ring]
+
+
+def ring_holdout(num_input_rings: int, scans: Sequence[LidarScan]) -> RingHoldout:
+    """Keep evenly spaced rings and withhold all others.
+
+    Rings are put in the order of their median elevation, whatever their numbers, and the ring in the middle of each of
+    ``num_input_rings`` equal shares of them is kept: every 4th for 16 of 64.
+
+    Args:
+        num_input_rings: rings to keep, at least 1.
+        scans: the first scans of the recording; the rings of all of them together count as those of the lidar, so that
+            a beam without a return in one scan changes nothing.
+
+    Returns:
+        The hold-out.
+
+    Raises:
+        SettingsError: the lidar has no more rings than asked for, or less than 1 is asked for.
+        BagError: there is no scan, or the rings cannot be told.
+    """
+    if num_input_rings < 1:
+        raise SettingsError(f'input rings are {num_input_rings}, expected at least 1')
+    scans = [scan for scan in scans if len(scan)]
+    if not scans:
+        raise BagError('no lidar scan with points at the start of the recording, expected some to count its rings')
+    if all(scan.ring is not None for scan in scans):
+        points = np.concatenate([scan.points for scan in scans])
+        rings, elevations = ring_elevations(points, np.concatenate([scan.ring for scan in scans]))
+        inferred = ''
+    else:
+        found = [(scan, infer_rings(scan.points)) for scan in scans]
+        known = [(scan, *pair) for scan, pair in found if pair is not None]
+        if not known:
+            raise BagError(
+                'clouds name no rings (field ring, channel, line or laser_id), and neither their order nor their '
+                'elevations show any; use --input-fraction, which needs none'
+            )
+        # The scan with the most rings is the one with no empty ring.
+        scan, ring, inferred = max(known, key=lambda item: int(item[1].max()))
+        rings, elevations = ring_elevations(scan.points, ring)
+    if len(rings) <= num_input_rings:
+        raise SettingsError(
+            f'{num_input_rings} input rings are asked for and the lidar of this recording has {len(rings)}; ask for '
+            'fewer, so that some are left to score on'
+        )
+    by_elevation = np.argsort(elevations, kind='stable')
+    middle = (np.arange(num_input_rings) + 0.5) * len(rings) / num_input_rings
+    kept = np.sort(rings[by_elevation[middle.astype(np.int64)]])
+    return RingHoldout(len(rings), kept, inferred, elevations)
+
+
+@njit(nogil=True, cache=True)
+def _hashed_below(count, seed, limit):
+    # SplitMix64 (Steele, Lea, Flood 2014): one step per point, started from the hash of the stamp.
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    state = _mix(seed + golden)
+    chosen = np.empty(count, np.bool_)
+    for i in range(count):
+        state += golden
+        chosen[i] = _mix(state) < limit
+    return chosen
+
+
+@njit(nogil=True, cache=True, inline='always')
+def _mix(z):
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
