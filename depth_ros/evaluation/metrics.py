@@ -125,9 +125,8 @@ class ScoredPoints:
         return DepthSums(_sums(self.truth, self.depth, self.std, np.array([-np.inf, np.inf]))[0])
 
     def sums_by_range(self, edges: Sequence[float]) -> list[DepthSums]:
-        """Sums over the points whose truth is in [edge, next edge), for each bin; the last bin holds its far edge
-        too.""" return [DepthSums(row) for row in _sums(self.truth, self.depth, self.std, np.asarray(edges,
-        np.float64))]
+        """Sums per bin of truth, [edge, next edge); the last bin holds its far edge too."""
+        return [DepthSums(row) for row in _sums(self.truth, self.depth, self.std, np.asarray(edges, np.float64))]
 
 
 def sample(depth: np.ndarray, std: np.ndarray, truth: SparseDepth, max_depth: float = MAX_DEPTH) -> ScoredPoints:
