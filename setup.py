@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 from setuptools import find_packages, setup
 
 NAME = 'depth_ros'
+# Kept in training/ and imported under a name of its own: a dotted mapping breaks colcon's --symlink-install.
+TRAINING = 'depth_ros_training'
 # The same releases as a Jazzy robot; aarch64 has no wheels, there ROS comes from apt.
 ROS_WHEELS = [
     f"{requirement}; platform_machine == 'x86_64' and sys_platform == 'linux'"
@@ -26,7 +28,10 @@ setup(
     description='Dense metric depth from a camera and a sparse lidar, live and from bags.',
     license='Apache-2.0',
     python_requires='>=3.10,<3.14',
-    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    packages=find_packages(include=[NAME, f'{NAME}.*'])
+    + [TRAINING]
+    + [f'{TRAINING}.{name}' for name in find_packages('training')],
+    package_dir={TRAINING: 'training'},
     package_data={NAME: ['py.typed']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
@@ -40,6 +45,9 @@ setup(
     extras_require={
         'ros': ROS_WHEELS,
         'open3d': ['open3d'],
+        'training': ['torch', 'transformers', 'lightning', 'tensorboard', 'safetensors', 'onnx', 'onnxscript', 'open3d'],
+        'openvino': ['openvino'],
+        'onnxruntime': ['onnxruntime'],
         'test': ['pytest', 'cv-bridge', 'catkin_pkg'],
     },
     entry_points={
@@ -48,6 +56,7 @@ setup(
             'depth_node = depth_ros.nodes.depth_node:main',
             'bag_player = depth_ros.nodes.bag_player:main',
             'bag_recorder = depth_ros.nodes.bag_recorder:main',
+            'depth_ros_training = depth_ros_training.cli.main:main',
         ],
     },
 )

@@ -1,0 +1,1 @@
+"""Training: recordings to samples, losses, systems, simulation. Needs the ``training`` extra; robots do without it."""
