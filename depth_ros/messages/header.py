@@ -43,6 +43,9 @@ def set_body(message: Any, values: np.ndarray) -> None:
     if hasattr(message, '_data'):
         message._data = flat
         return
+    if isinstance(message.data, np.ndarray):  # messages of bag libraries hold arrays
+        message.data = flat
+        return
     buffer = array.array('B')
     buffer.frombytes(memoryview(flat))
     message.data = buffer
