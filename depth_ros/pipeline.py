@@ -120,6 +120,10 @@ class DepthPipeline:
             )
         projected = time.perf_counter_ns()
         depth, std = self.estimator.estimate(frame, sparse)
+        limit = settings.output.max_relative_std
+        if limit > 0:
+            sure = std <= np.float32(limit) * depth
+            depth, std = np.where(sure, depth, np.float32(np.nan)), np.where(sure, std, np.float32(np.nan))
         estimated = time.perf_counter_ns()
         basis = Basis(len(moved), len(sparse), frame.stamp_ns - moved[0][0].mid_ns, moved[0][1].kind)
         stages = {'pair': paired - started, 'project': projected - paired, 'estimate': estimated - projected}

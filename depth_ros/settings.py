@@ -19,6 +19,8 @@ import yaml
 
 from depth_ros.errors import SettingsError
 
+ROS_PARAMETERS = ('use_sim_time', 'start_type_description_service', 'autostart')
+"""Parameters of the node that say nothing about the method; ``qos_overrides.*`` are the others."""
 METHODS = ('classical', 'nearest', 'linear', 'ip_basic')
 
 
@@ -50,6 +52,24 @@ def param(
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How the node takes its topics in."""
+
+    image_transport: str = param(
+        'auto',
+        'Which image topic is read: raw (image), compressed (image/compressed), auto (raw where it is published, else '
+        'compressed).',
+        choices=('auto', 'raw', 'compressed'), read_only=True,
+    )
+    max_delay: float = param(
+        0.2,
+        'When the estimator is slower than the camera, an image that lay unread for longer than this is dropped and counted '
+        'if a newer one is there.',
+        unit='s', ge=0.0, le=10.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -169,6 +189,7 @@ class DiagnosticsSettings:
 class Settings:
     """All groups."""
 
+    input: InputSettings = field(default_factory=InputSettings)
     pairing: PairingSettings = field(default_factory=PairingSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
     projection: ProjectionSettings = field(default_factory=ProjectionSettings)
@@ -289,7 +310,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         path: YAML with ``NODE: ros__parameters: ...`` (``/**`` or any node name; nested or dotted keys), or bare groups.
 
     Returns:
-        ``{'group.field': value}`` for ``from_flat``; ``use_sim_time`` and QoS overrides, which are ROS's own, left out.
+        ``{'group.field': value}`` for ``from_flat``; ``ROS_PARAMETERS`` and QoS overrides left out.
 
     Raises:
         SettingsError: no such file, no YAML, or no mapping.
@@ -308,7 +329,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     for section in sections or [content]:
         values.update(_flatten(section))
     return {name: value for name, value in values.items()
-            if name != 'use_sim_time' and not name.startswith('qos_overrides.')}
+            if name not in ROS_PARAMETERS and not name.startswith('qos_overrides.')}
 
 
 def _flatten(section: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
