@@ -22,7 +22,7 @@ MAX_DEPTH = 80.0
 
 # What is summed, by column.
 (_TRUTHS, _COVERED, _ABS, _SQ, _INV_ABS, _INV_SQ, _REL, _SQ_REL, _LOG_SQ, _DELTA1, _DELTA2, _DELTA3,
- _WITH_STD, _WITHIN1, _WITHIN2, _SIGMA_SQ) = range(16)
+ _WITH_STD, _WITHIN1, _WITHIN2, _Z_SQ) = range(16)
 _NUM_SUMS = 16
 
 
@@ -84,7 +84,7 @@ class DepthSums:
         return {
             'within_1_sigma': float(s[_WITHIN1] / count),
             'within_2_sigma': float(s[_WITHIN2] / count),
-            'rms_z': float(np.sqrt(s[_SIGMA_SQ] / count)),
+            'rms_z': float(np.sqrt(s[_Z_SQ] / count)),
         }
 
 
@@ -183,7 +183,7 @@ def distance_to_measurement(sparse: SparseDepth) -> np.ndarray:
 @njit(nogil=True, cache=True)
 def _sums(truth, depth, std, edges):
     bins = edges.shape[0] - 1
-    sums = np.zeros((bins, 16))
+    sums = np.zeros((bins, _NUM_SUMS))
     for i in range(truth.shape[0]):
         t = np.float64(truth[i])
         k = 0
@@ -191,32 +191,32 @@ def _sums(truth, depth, std, edges):
             k += 1
         if k == bins and t == edges[bins]:
             k = bins - 1
-        if k == bins or t < edges[0]:
+        if k == bins or t < edges[_TRUTHS]:
             continue
         s = sums[k]
-        s[0] += 1
+        s[_TRUTHS] += 1
         d = np.float64(depth[i])
         if not (d > 0 and d < np.inf):
             continue
-        s[1] += 1
+        s[_COVERED] += 1
         error = abs(d - t)
         inverse = 1000 * abs(1 / d - 1 / t)
         log = np.log(d / t)
         ratio = max(d / t, t / d)
-        s[2] += error
-        s[3] += error * error
-        s[4] += inverse
-        s[5] += inverse * inverse
-        s[6] += error / t
-        s[7] += error * error / t
-        s[8] += log * log
-        s[9] += ratio < 1.25
-        s[10] += ratio < 1.25**2
-        s[11] += ratio < 1.25**3
+        s[_ABS] += error
+        s[_SQ] += error * error
+        s[_INV_ABS] += inverse
+        s[_INV_SQ] += inverse * inverse
+        s[_REL] += error / t
+        s[_SQ_REL] += error * error / t
+        s[_LOG_SQ] += log * log
+        s[_DELTA1] += ratio < 1.25
+        s[_DELTA2] += ratio < 1.25**2
+        s[_DELTA3] += ratio < 1.25**3
         sigma = np.float64(std[i])
         if sigma > 0 and sigma < np.inf:
-            s[12] += 1
-            s[13] += error <= sigma
-            s[14] += error <= 2 * sigma
-            s[15] += (error / sigma) ** 2
+            s[_WITH_STD] += 1
+            s[_WITHIN1] += error <= sigma
+            s[_WITHIN2] += error <= 2 * sigma
+            s[_Z_SQ] += (error / sigma) ** 2
     return sums
