@@ -1,0 +1,296 @@
+"""A plane through every sample, and planes carried over the image to where nothing was measured.
+
+Planes in space are linear in inverse depth over the image: inverse depth = offset + slope_u u + slope_v v, in 1/m and
+1/m per pixel.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numba import njit
+
+from depth_ros.estimators.samples import Samples
+
+# Neighbours of a sample that its plane is fitted to: those within so many edges of the mesh. One ring of neighbours is
+# not enough to tell which of them lie on the same surface.
+_HOPS = 3
+_FIT_ROUNDS = 3
+# Share of its inverse depth by which a neighbour may miss the plane before it counts as another surface.
+_PLANE_TOLERANCE = 0.1
+# Shrinks slopes that the neighbours do not determine (all on one line) to zero.
+_RIDGE = 1e-3
+# Two rounds of separable smoothing; the shares of the strength are those of Min et al., eq. (12).
+_SHARES = (0.4, 0.1)
+# A step in the image this many times the mean step halves the link between two cells.
+_EDGE_CONTRAST = 4.0
+# Mean steps below this (grey levels) are noise: in a dark or flat image nothing is an edge.
+_MIN_MEAN_STEP = 1.0
+
+
+def fit_slopes(samples: Samples) -> np.ndarray:
+    """Slope of inverse depth at every sample, robust to neighbours on other surfaces.
+
+    Weighted least squares through the sample over its neighbours in the mesh; weights fall with the squared distance and
+    with the squared residual (Cauchy), re-weighted a fixed number of rounds.
+
+    Args:
+        samples: the measurements.
+
+    Returns:
+        (N, 2) float32, 1/m per pixel along u and v; 0 where no triangle meets the sample.
+    """
+    if len(samples.mesh.triangles) == 0:
+        return np.zeros((len(samples), 2), dtype=np.float32)
+    start, neighbors = _neighbors(len(samples), samples.mesh.triangles, samples.mesh.opposite)
+    return _fit_slopes(samples.u, samples.v, samples.depth, start, neighbors)
+
+
+def spread_planes(image: np.ndarray, samples: Samples, slopes: np.ndarray, reach: float, step: int) -> np.ndarray:
+    """Carry the planes of the samples over the image, along paths that cross no edge of the image.
+
+    Every cell of a coarse grid gets the mean of the planes around it, weighted by how easily they get there. The
+    smoothing is a separable weighted least squares (Min, Choi, Lu, Ham, Sohn, Do, 'Fast global image smoothing based on
+    weighted least squares', TIP 2014) of plane coefficients and of the weight itself, which normalises them.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8.
+        samples: the measurements.
+        slopes: (N, 2) float32, see ``fit_slopes``.
+        reach: how far planes are carried, in units of the spacing of samples.
+        step: pixels per cell, 1, 2, 4, ...
+
+    Returns:
+        (3, h, w) float32: offset, slope_u, slope_v of the cell's plane, the cell at (i, j) holding the pixels
+        (step i .., step j ..); NaN where no plane arrives.
+    """
+    guide = np.ascontiguousarray(image)
+    for _ in range(step.bit_length() - 1):
+        guide = cv2.pyrDown(guide)
+    if step == 1:
+        guide = cv2.GaussianBlur(guide, (3, 3), 0)
+    across, down = _links(guide.reshape(*guide.shape[:2], -1))
+    spacing_u, spacing_v = _typical_spacing(samples)
+    strength = (reach / step) ** 2
+    planes = _scatter(samples.u, samples.v, samples.depth, samples.row, samples.column, slopes, step, *guide.shape[:2])
+    # Links are read along the direction of smoothing, which is down the rows: across is smoothed on the transpose.
+    across = np.ascontiguousarray(across.T)
+    for share in _SHARES:
+        planes = _transpose(planes)
+        _smooth_down(planes, across, np.float32(share * strength * spacing_u * spacing_v))
+        planes = _transpose(planes)
+        _smooth_down(planes, down, np.float32(share * strength * spacing_v * spacing_v))
+    return _normalize(planes)
+
+
+def _typical_spacing(samples: Samples) -> tuple[float, float]:
+    """Median distance, in pixels along u and v, to the neighbour that is farthest along that axis; at least one pixel."""
+    if len(samples.mesh.triangles) == 0:
+        spacing = float(np.median(samples.spacing))
+        return max(spacing, 1.0), max(spacing, 1.0)
+    reach_u, reach_v = _extent(samples.u, samples.v, samples.mesh.triangles, samples.mesh.opposite)
+    return max(float(np.median(reach_u)), 1.0), max(float(np.median(reach_v)), 1.0)
+
+
+def _links(guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How easily planes pass between neighbouring cells.
+
+    Args:
+        guide: (h, w, C) uint8.
+
+    Returns:
+        across: (h, w) float32 in 0..1, from each cell to the next in its row, 0 in the last column.
+        down: (h, w) float32 in 0..1, from each cell to the next in its column, 0 in the last row.
+    """
+    across, down, mean = _steps(guide)
+    contrast = np.float32(_EDGE_CONTRAST * max(mean, _MIN_MEAN_STEP))
+    for steps in (across, down):
+        steps /= contrast
+        np.multiply(steps, steps, out=steps)
+        steps += 1
+        np.reciprocal(steps, out=steps)
+    across[:, -1] = 0
+    down[-1] = 0
+    return across, down
+
+
+def _transpose(planes: np.ndarray) -> np.ndarray:
+    """(C, w, h) from (C, h, w)."""
+    return np.stack([cv2.transpose(plane) for plane in planes])
+
+
+@njit(nogil=True, cache=True)
+def _extent(u, v, triangles, opposite):
+    """Largest |du| and |dv| over the edges at each point, without edges of the hull."""
+    reach_u = np.zeros(len(u), np.float32)
+    reach_v = np.zeros(len(u), np.float32)
+    for half in range(len(opposite)):
+        if opposite[half] >= 0:
+            t, i = half // 3, half % 3
+            a, b = triangles[t, i], triangles[t, (i + 1) % 3]
+            reach_u[a] = max(reach_u[a], abs(u[a] - u[b]))
+            reach_v[a] = max(reach_v[a], abs(v[a] - v[b]))
+    return reach_u, reach_v
+
+
+@njit(nogil=True, cache=True)
+def _neighbors(count, triangles, opposite):
+    """Neighbours of point i in the mesh: ``neighbors[start[i]:start[i + 1]]``."""
+    start = np.zeros(count + 1, np.int32)
+    flat = triangles.reshape(-1)
+    for half in range(len(flat)):
+        start[flat[half] + 1] += 1
+        if opposite[half] < 0:  # an edge of the hull has one half only; its end needs the entry too
+            start[flat[half - half % 3 + (half + 1) % 3] + 1] += 1
+    for i in range(count):
+        start[i + 1] += start[i]
+    neighbors = np.empty(start[count], np.int32)
+    filled = start[:-1].copy()
+    for half in range(len(flat)):
+        a, b = flat[half], flat[half - half % 3 + (half + 1) % 3]
+        neighbors[filled[a]] = b
+        filled[a] += 1
+        if opposite[half] < 0:
+            neighbors[filled[b]] = a
+            filled[b] += 1
+    return start, neighbors
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _fit_slopes(u, v, depth, start, neighbors):
+    count = len(u)
+    slopes = np.zeros((count, 2), np.float32)
+    seen = np.full(count, -1, np.int32)
+    # A point seldom has more than a hundred neighbours within three edges; those beyond the buffer are left out.
+    found = np.empty(256, np.int32)
+    du = np.empty(256, np.float32)
+    dv = np.empty(256, np.float32)
+    dw = np.empty(256, np.float32)
+    closeness = np.empty(256, np.float32)
+    for p in range(count):
+        seen[p] = p
+        found[0] = p
+        begin, size = 0, 1
+        for _ in range(_HOPS):
+            end = size
+            for i in range(begin, end):
+                q = found[i]
+                for j in range(start[q], start[q + 1]):
+                    other = neighbors[j]
+                    if seen[other] != p and size < len(found):
+                        seen[other] = p
+                        found[size] = other
+                        size += 1
+            begin = end
+        own = np.float32(1.0) / depth[p]
+        for i in range(1, size):
+            q = found[i]
+            du[i], dv[i] = u[q] - u[p], v[q] - v[p]
+            # Residuals are shares of the sample's own inverse depth: no unit of depth enters the weights.
+            dw[i] = depth[p] / depth[q] - np.float32(1.0)
+            closeness[i] = np.float32(1.0) / (du[i] * du[i] + dv[i] * dv[i])
+        slope_u, slope_v = np.float32(0.0), np.float32(0.0)
+        tolerance = np.float32(3.0 * _PLANE_TOLERANCE)  # before there is a plane, residuals hold its slope as well
+        for _ in range(_FIT_ROUNDS):
+            uu = uv = vv = uw = vw = np.float32(0.0)
+            for i in range(1, size):
+                residual = (dw[i] - slope_u * du[i] - slope_v * dv[i]) / tolerance
+                weight = closeness[i] / (np.float32(1.0) + residual * residual)
+                uu += weight * du[i] * du[i]
+                uv += weight * du[i] * dv[i]
+                vv += weight * dv[i] * dv[i]
+                uw += weight * du[i] * dw[i]
+                vw += weight * dv[i] * dw[i]
+            ridge = np.float32(_RIDGE) * (uu + vv)
+            determinant = (uu + ridge) * (vv + ridge) - uv * uv + np.float32(1e-30)
+            slope_u = (uw * (vv + ridge) - vw * uv) / determinant
+            slope_v = (vw * (uu + ridge) - uw * uv) / determinant
+            tolerance = np.float32(_PLANE_TOLERANCE)
+        slopes[p, 0], slopes[p, 1] = slope_u * own, slope_v * own
+    return slopes
+
+
+@njit(nogil=True, cache=True)
+def _scatter(u, v, depth, row, column, slopes, step, height, width):
+    """(4, height, width) float32: sums of offset, slope_u, slope_v and 1 over the samples of each cell."""
+    planes = np.zeros((4, height, width), np.float32)
+    for i in range(len(u)):
+        r, c = min(row[i] // step, height - 1), min(column[i] // step, width - 1)
+        planes[0, r, c] += np.float32(1.0) / depth[i] - slopes[i, 0] * u[i] - slopes[i, 1] * v[i]
+        planes[1, r, c] += slopes[i, 0]
+        planes[2, r, c] += slopes[i, 1]
+        planes[3, r, c] += np.float32(1.0)
+    return planes
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _steps(guide):
+    """Euclidean step of colour to the next cell across and down, scaled to three channels, and the mean of both."""
+    height, width, channels = guide.shape
+    across = np.zeros((height, width), np.float32)
+    down = np.zeros((height, width), np.float32)
+    scale = np.float32(3.0 / channels)
+    total = 0.0
+    for r in range(height):
+        last_row = r == height - 1
+        for c in range(width):
+            right, below = np.float32(0.0), np.float32(0.0)
+            for k in range(channels):
+                here = np.float32(guide[r, c, k])
+                if c < width - 1:
+                    step = np.float32(guide[r, c + 1, k]) - here
+                    right += step * step
+                if not last_row:
+                    step = np.float32(guide[r + 1, c, k]) - here
+                    below += step * step
+            across[r, c] = np.sqrt(scale * right)
+            down[r, c] = np.sqrt(scale * below)
+            total += across[r, c] + down[r, c]
+    return across, down, total / (2 * height * width)
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _smooth_down(planes, links, strength):
+    """Solve (1 + strength L) x = planes in every column, L the Laplacian weighted by the links; in place.
+
+    Tridiagonal elimination (Thomas), all columns of a row at once.
+    """
+    channels, height, width = planes.shape
+    ratio = np.empty((height, width), np.float32)
+    inverse = np.empty(width, np.float32)
+    for r in range(height):
+        if r == 0:
+            for c in range(width):
+                below = strength * links[0, c]
+                inverse[c] = np.float32(1.0) / (np.float32(1.0) + below)
+                ratio[0, c] = below * inverse[c]
+            for k in range(channels):
+                for c in range(width):
+                    planes[k, 0, c] *= inverse[c]
+        else:
+            for c in range(width):
+                above, below = strength * links[r - 1, c], strength * links[r, c]
+                inverse[c] = np.float32(1.0) / (np.float32(1.0) + below + above * (np.float32(1.0) - ratio[r - 1, c]))
+                ratio[r, c] = below * inverse[c]
+            for k in range(channels):
+                for c in range(width):
+                    above = strength * links[r - 1, c]
+                    planes[k, r, c] = (planes[k, r, c] + above * planes[k, r - 1, c]) * inverse[c]
+    for r in range(height - 2, -1, -1):
+        for k in range(channels):
+            for c in range(width):
+                planes[k, r, c] += ratio[r, c] * planes[k, r + 1, c]
+
+
+@njit(nogil=True, cache=True)
+def _normalize(planes):
+    """Divide the sums by the weight; what weighs next to nothing has no digits left and counts as unknown."""
+    _, height, width = planes.shape
+    out = np.empty((3, height, width), np.float32)
+    for r in range(height):
+        for c in range(width):
+            weight = planes[3, r, c]
+            known = weight > np.float32(1e-20)
+            for k in range(3):
+                out[k, r, c] = planes[k, r, c] / weight if known else np.float32(np.nan)
+    return out

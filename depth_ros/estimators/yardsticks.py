@@ -1,0 +1,130 @@
+"""Plain methods that a better one has to beat; none looks at the image.
+
+All give a value wherever ``samples.coverage`` says that the measurements reach, so that scores compare like with like.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from scipy.interpolate import LinearNDInterpolator
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import QhullError
+
+from depth_ros.estimators.samples import Samples, collect, coverage
+from depth_ros.types import Frame, SparseDepth
+
+# Share of the depth by which an estimate is off one sample spacing away from the nearest measurement: the stated
+# uncertainty of the methods that have no better idea of it. Street scenes: half of all pixels.
+_RELATIVE_STD = 0.15
+
+
+class NearestEstimator:
+    """Depth of the nearest measured pixel."""
+
+    name = 'nearest'
+
+    def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
+        """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
+        samples = collect(frame, sparse)
+        nearest, distance = _nearest(samples)
+        return _finish(samples, samples.depth[nearest], _distance_std(samples, samples.depth[nearest], nearest, distance))
+
+
+class LinearEstimator:
+    """Linear interpolation of inverse depth in Delaunay triangles, the nearest measured pixel outside of the hull.
+
+    A plane in space is linear in inverse depth over the image, so planes come out exactly.
+    """
+
+    name = 'linear'
+
+    def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
+        """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
+        samples = collect(frame, sparse)
+        nearest, distance = _nearest(samples)
+        depth = samples.depth[nearest]
+        height, width = samples.shape
+        try:
+            interpolate = LinearNDInterpolator(np.stack([samples.u, samples.v], axis=1), 1.0 / samples.depth.astype(np.float64))
+        except (QhullError, ValueError):  # fewer than three points, or all on one line
+            pass
+        else:
+            rows, columns = np.mgrid[:height, :width]
+            inverse_depth = interpolate(columns, rows)
+            inside = np.isfinite(inverse_depth)
+            depth = np.where(inside, 1.0 / np.where(inside, inverse_depth, 1.0), depth)
+        return _finish(samples, depth, _distance_std(samples, depth, nearest, distance))
+
+
+class MorphologicalEstimator:
+    """Completion by dilation, near over far, in the manner of IP-Basic.
+
+    Steps and kernels as published: Ku, Harakeh, Waslander, 'In defense of classical image processing: fast depth
+    completion on the CPU' (CRV 2018), section III. What is still empty after the large fill takes the nearest measured
+    pixel.
+    """
+
+    name = 'ip_basic'
+
+    def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
+        """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
+        samples = collect(frame, sparse)
+        nearest, distance = _nearest(samples)
+        far = max(100.0, 1.25 * float(samples.depth.max()))
+        # Dilation keeps the largest value, which has to be the nearest surface; 0 stays empty.
+        proximity = np.zeros(samples.shape, dtype=np.float32)
+        proximity[samples.row, samples.column] = far - samples.depth
+        proximity = cv2.dilate(proximity, _diamond(2))
+        proximity = cv2.morphologyEx(proximity, cv2.MORPH_CLOSE, _square(5))
+        proximity = _fill_empty(proximity, cv2.dilate(proximity, _square(7)))
+        top = np.argmax(proximity > 0, axis=0)
+        above = np.arange(samples.shape[0])[:, None] < top
+        proximity = np.where(above, proximity[top, np.arange(samples.shape[1])], proximity)
+        proximity = _fill_empty(proximity, cv2.dilate(proximity, _square(31)))
+        proximity = _fill_empty(proximity, far - samples.depth[nearest])
+        proximity = cv2.medianBlur(proximity, 5)
+        depth = far - cv2.GaussianBlur(proximity, (5, 5), 0)
+        return _finish(samples, depth, _distance_std(samples, depth, nearest, distance))
+
+
+def _square(size: int) -> np.ndarray:
+    """(size, size) uint8 of ones."""
+    return np.ones((size, size), dtype=np.uint8)
+
+
+def _diamond(radius: int) -> np.ndarray:
+    """(2 radius + 1, 2 radius + 1) uint8, 1 within city-block distance ``radius`` of the middle."""
+    offset = np.abs(np.arange(-radius, radius + 1))
+    return (offset[:, None] + offset <= radius).astype(np.uint8)
+
+
+def _fill_empty(image: np.ndarray, filling: np.ndarray) -> np.ndarray:
+    """``image`` where it is above 0, ``filling`` elsewhere."""
+    return np.where(image > 0, image, filling)
+
+
+def _nearest(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest measured pixel.
+
+    Returns:
+        index: (H, W) int32 index of the sample.
+        distance: (H, W) float64 pixels.
+    """
+    index = np.full(samples.shape, -1, dtype=np.int32)
+    index[samples.row, samples.column] = np.arange(len(samples))
+    distance, (rows, columns) = distance_transform_edt(index < 0, return_indices=True)
+    return index[rows, columns], distance
+
+
+def _distance_std(samples: Samples, depth: np.ndarray, nearest: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """(H, W) metres: std of the nearest measurement, and a share of the depth per sample spacing of distance."""
+    spacing = np.maximum(samples.spacing[nearest], 1.0)
+    return np.hypot(samples.std[nearest], _RELATIVE_STD * depth * distance / spacing)
+
+
+def _finish(samples: Samples, depth: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float32, NaN where the measurements do not reach."""
+    inside = coverage(samples)
+    nan = np.float32(np.nan)
+    return np.where(inside, depth, nan).astype(np.float32), np.where(inside, std, nan).astype(np.float32)
