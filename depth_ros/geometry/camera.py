@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 from numba import njit
 
@@ -107,38 +106,51 @@ def rays(camera: Camera) -> np.ndarray:
     Raises:
         CameraError: the distortion cannot be inverted anywhere.
     """
-    u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64))
-    if camera.model == 'none':
-        xy = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy], axis=-1)
-        return xy.astype(np.float32)
-    pixels = np.stack([u, v], axis=-1).reshape(-1, 1, 2)
-    if camera.model == 'equidistant':
-        xy = cv2.fisheye.undistortPoints(pixels, camera.matrix, camera.distortion)
-    else:
-        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
-        xy = cv2.undistortPointsIter(pixels, camera.matrix, camera.distortion, np.eye(3), np.eye(3), criteria) \
-            if hasattr(cv2, 'undistortPointsIter') else cv2.undistortPoints(pixels, camera.matrix, camera.distortion)
-    xy = xy.reshape(camera.height, camera.width, 2)
-    again, inside = _distort_all(camera, xy)
-    wrong = ~inside | (np.abs(again - np.stack([u, v], axis=-1)).max(axis=-1) > 0.5)
-    if wrong.all():
+    kind, intrinsics, distortion, max_tangent = model_arguments(camera)
+    directions = _rays(kind, intrinsics, distortion, max_tangent, camera.height, camera.width)
+    if np.isnan(directions).all():
         raise CameraError(f'{camera.model} distortion {camera.distortion.tolist()} cannot be inverted at any pixel')
-    xy[wrong] = np.nan
-    return xy.astype(np.float32)
-
-
-def _distort_all(camera: Camera, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    kind, intrinsics, d, limit = model_arguments(camera)
-    inside = np.hypot(xy[..., 0], xy[..., 1]) <= limit
-    pixels = _distort_grid(kind, intrinsics, d, np.ascontiguousarray(xy.reshape(-1, 2))).reshape(xy.shape)
-    return pixels, inside
+    return directions
 
 
 @njit(nogil=True, cache=True)
-def _distort_grid(kind, intrinsics, d, xy):
-    pixels = np.empty_like(xy)
-    for i in range(xy.shape[0]):
-        x, y = distort(kind, d, xy[i, 0], xy[i, 1])
-        pixels[i, 0] = intrinsics[0] * x + intrinsics[2]
-        pixels[i, 1] = intrinsics[1] * y + intrinsics[3]
-    return pixels
+def _rays(kind, intrinsics, d, max_tangent, height, width):
+    directions = np.empty((height, width, 2), np.float32)
+    fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
+    tolerance = 0.01 / max(fx, fy)  # a hundredth of a pixel
+    step = 1e-6
+    for row in range(height):
+        for column in range(width):
+            goal_x, goal_y = (column - cx) / fx, (row - cy) / fy
+            x, y = goal_x, goal_y
+            if kind == EQUIDISTANT:
+                # The distorted radius is nearly the angle, which may be beyond what the tangent of a pinhole can start from.
+                r = math.sqrt(x * x + y * y)
+                if r > 1e-9:
+                    start = math.tan(min(r, 1.5)) / r
+                    x, y = x * start, y * start
+            found = kind == NONE
+            if not found:
+                for _ in range(30):  # Newton, with the Jacobian by differences
+                    fx0, fy0 = distort(kind, d, x, y)
+                    ex, ey = fx0 - goal_x, fy0 - goal_y
+                    if abs(ex) < tolerance and abs(ey) < tolerance:
+                        found = x * x + y * y <= max_tangent * max_tangent
+                        break
+                    fx1, fy1 = distort(kind, d, x + step, y)
+                    fx2, fy2 = distort(kind, d, x, y + step)
+                    a, b, c, e = (fx1 - fx0) / step, (fx2 - fx0) / step, (fy1 - fy0) / step, (fy2 - fy0) / step
+                    determinant = a * e - b * c
+                    if abs(determinant) < 1e-12:
+                        break
+                    dx, dy = (e * ex - b * ey) / determinant, (a * ey - c * ex) / determinant
+                    # A full step may jump over the bend of the polynomial; half the radius at a time cannot go far astray.
+                    length, most = math.sqrt(dx * dx + dy * dy), 0.5 * (math.sqrt(x * x + y * y) + 0.1)
+                    if length > most:
+                        dx, dy = dx * most / length, dy * most / length
+                    x, y = x - dx, y - dy
+            if found:
+                directions[row, column, 0], directions[row, column, 1] = x, y
+            else:
+                directions[row, column, 0] = directions[row, column, 1] = np.nan
+    return directions
