@@ -94,7 +94,9 @@ class MethodScore:
                 'mean': self.flicker.mean, 'num_point_pairs': self.flicker.num_pairs,
                 'num_image_pairs': self.flicker.num_image_pairs,
             },
-            'points': {'num_images': len(self.images), 'num_truth': pooled.num_truth, 'num_covered': pooled.num_covered},
+            'points': {
+                'num_images': len(self.images), 'num_truth': pooled.num_truth, 'num_covered': pooled.num_covered,
+            },
             'latency_ms': {'estimate': percentiles(self.estimate_ns)},
         }
 

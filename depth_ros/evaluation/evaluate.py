@@ -1,0 +1,278 @@
+"""Evaluation of one recording: every method on the same points in one pass."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depth_ros.bags.recording import Recording
+from depth_ros.bags.select import TopicOverrides
+from depth_ros.errors import BagError, FrameRefused, SettingsError
+from depth_ros.estimators.base import Estimator
+from depth_ros.estimators.registry import create_estimator
+from depth_ros.evaluation.holdout import RingHoldout, fraction_holdout, ring_holdout
+from depth_ros.evaluation.metrics import MAX_DEPTH, distance_to_measurement, range_edges, sample
+from depth_ros.evaluation.replay import Event, ReplayCounts, replay
+from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
+from depth_ros.evaluation.snapshot import Album, take_snapshot
+from depth_ros.pipeline import DepthPipeline, Holdout
+from depth_ros.settings import Settings, to_flat
+from depth_ros.types import DepthEstimate, LidarScan, Pose, SparseDepth
+
+DEFAULT_INPUT_FRACTION = 0.9
+_SCANS_TO_COUNT_RINGS = 10
+
+Listener = Callable[[DepthEstimate | Pose], None]
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to evaluate, and how.
+
+    Attributes:
+        methods: estimators to compare; () = the one of the settings.
+        input_rings: lidar rings given to the estimators, the rest is withheld; 0 = withhold points instead.
+        input_fraction: share of the points given to the estimators where ``input_rings`` is 0.
+        max_depth: metres; farther truth does not count.
+        max_frames: images answered at most; 0 = all.
+        every: only every n-th image is answered.
+        overrides: topics that the user named.
+        pictures: keep snapshots for a report.
+    """
+
+    methods: Sequence[str] = ()
+    input_rings: int = 0
+    input_fraction: float = DEFAULT_INPUT_FRACTION
+    max_depth: float = MAX_DEPTH
+    max_frames: int = 0
+    every: int = 1
+    overrides: TopicOverrides = field(default_factory=TopicOverrides)
+    pictures: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.input_fraction < 1:
+            raise SettingsError(f'input fraction is {self.input_fraction}, expected more than 0 and less than 1')
+        for name, least in (('input_rings', 0), ('max_frames', 0), ('every', 1)):
+            if getattr(self, name) < least:
+                raise SettingsError(f'{name.replace("_", " ")} is {getattr(self, name)}, expected at least {least}')
+        if not 0 < self.max_depth < float('inf'):
+            raise SettingsError(f'max depth is {self.max_depth} m, expected a positive depth')
+        twice = [name for name, count in Counter(self.methods).items() if count > 1]
+        if twice:
+            raise SettingsError(f'method {twice[0]!r} is asked for twice, expected each once')
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        document: content of ``metrics.json``, without NaN.
+        scores: score of each method, the first method first.
+        album: snapshots for pictures.
+        interrupted: True if the user stopped it; what was done until then counts.
+    """
+
+    document: dict[str, Any]
+    scores: dict[str, MethodScore]
+    album: Album
+    interrupted: bool
+
+
+def evaluate(
+    bag: Path, settings: Settings, options: EvaluationOptions,
+    progress: Callable[[int, int], None] = lambda done, total: None, listeners: Sequence[Listener] = (),
+) -> Evaluation:
+    """Replay a bag, withhold lidar points, and score every method on them.
+
+    Every image is decoded, paired and projected once; all methods get the same points. ``grading.withhold``, by which
+    the live node grades itself, is replaced by the hold-out of the options.
+
+    Args:
+        bag: the recording.
+        settings: as the node would have them.
+        options: what to evaluate, and how.
+        progress: called with the number of images answered or refused, and how many there are.
+        listeners: called with every estimate of the first method and with every pose, in the order of the replay.
+
+    Returns:
+        The result; after an interrupt (SIGINT) that of the images done so far.
+
+    Raises:
+        BagError: the bag cannot be read, has no camera or lidar, or no image could be answered or scored.
+        SettingsError: options or settings do not fit the recording.
+    """
+    estimators = {name: create_estimator(settings, name) for name in options.methods or (settings.estimator.method,)}
+    with Recording(bag, options.overrides, settings) as recording:
+        if not recording.selection.points:
+            raise BagError(
+                f'bag {str(bag)!r} has no lidar to use ({recording.selection.reasons["points"]}); '
+                'name its topic with --points'
+            )
+        holdout, withheld_text = _holdout(bag, settings, options)
+        run = _Run(recording, settings, options, estimators, holdout, progress, listeners)
+        run.play()
+        if not run.answered:
+            raise BagError(run.nothing_text(bag))
+        document = run.document(bag, withheld_text)
+    return Evaluation(strict_json(document), run.scores, run.album, run.interrupted)
+
+
+def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> tuple[Holdout, dict[str, Any]]:
+    """The hold-out, and what to say about it."""
+    if not options.input_rings:
+        share = 1 - options.input_fraction
+        text = f'{share:.0%} of the lidar points, scattered, were withheld; {options.input_fraction:.0%} were given'
+        return fraction_holdout(share), {'kind': 'fraction', 'input_fraction': options.input_fraction, 'text': text}
+    with Recording(bag, options.overrides, settings) as ahead:
+        scans = list(islice((item for _, item in ahead.events() if isinstance(item, LidarScan)), _SCANS_TO_COUNT_RINGS))
+    rings: RingHoldout = ring_holdout(options.input_rings, scans)
+    text = f'{options.input_rings} of {rings.num_rings} lidar rings were given, the other rings withheld'
+    if rings.inferred:
+        text += f' (the clouds name no rings; they were inferred from {rings.inferred})'
+    return rings, {
+        'kind': 'rings', 'input_rings': options.input_rings, 'lidar_rings': rings.num_rings,
+        'kept_rings': rings.kept.tolist(), 'rings_inferred_from': rings.inferred or None, 'text': text,
+    }
+
+
+class _Run:
+    """State of one evaluation."""
+
+    def __init__(
+        self, recording: Recording, settings: Settings, options: EvaluationOptions, estimators: dict[str, Estimator],
+        holdout: Holdout, progress: Callable[[int, int], None], listeners: Sequence[Listener],
+    ) -> None:
+        self.recording, self.settings, self.options = recording, settings, options
+        self.estimators, self.progress, self.listeners = estimators, progress, listeners
+        self.first = next(iter(estimators))
+        self.pipeline = DepthPipeline(settings, recording.transforms, estimators[self.first], holdout)
+        self.scores = {name: MethodScore(name, range_edges(options.max_depth)) for name in estimators}
+        self.album = Album()
+        self.counts = ReplayCounts()
+        self.refused: Counter[str] = Counter()
+        self.refusals: dict[str, str] = {}
+        self.motion: Counter[str] = Counter()
+        self.stages: dict[str, list[int]] = {}
+        self.ages_ns: list[int] = []
+        self.answered = 0
+        self.interrupted = False
+
+    def play(self) -> None:
+        total = -(-self.recording.num_frames // self.options.every)
+        total = min(total, self.options.max_frames or total)
+        done = 0
+        try:
+            for answer in replay(self._heard(), self.pipeline, self.counts, self.options.every):
+                if isinstance(answer, FrameRefused):
+                    self.refused[answer.reason] += 1
+                    self.refusals.setdefault(answer.reason, str(answer))
+                else:
+                    self._take(answer)
+                done += 1
+                self.progress(done, total)
+                if self.options.max_frames and done >= self.options.max_frames:
+                    break
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _heard(self) -> Iterator[Event]:
+        for log_ns, item in self.recording.events():
+            if isinstance(item, Pose):
+                for listener in self.listeners:
+                    listener(item)
+            yield log_ns, item
+
+    def _take(self, estimate: DepthEstimate) -> None:
+        depth, std, times = {}, {}, {}
+        for name, estimator in self.estimators.items():
+            if name == self.first:
+                depth[name], std[name], times[name] = estimate.depth, estimate.std, estimate.stage_ns['estimate']
+            else:
+                started = time.perf_counter_ns()
+                depth[name], std[name] = estimator.estimate(estimate.frame, estimate.sparse)
+                times[name] = time.perf_counter_ns() - started
+        truth = estimate.withheld if estimate.withheld is not None else _nothing(estimate.frame.camera.shape)
+        scored = {name: sample(depth[name], std[name], truth, self.options.max_depth) for name in depth}
+        some = scored[self.first]
+        common = np.logical_and.reduce([points.covered for points in scored.values()])
+        columns, rows = np.floor(some.u + 0.5).astype(np.int32), np.floor(some.v + 0.5).astype(np.int32)
+        distance = distance_to_measurement(estimate.sparse)[rows, columns]
+        frame = estimate.frame
+        for name, points in scored.items():
+            self.scores[name].add(frame.stamp_ns, frame.camera.shape, points, distance, common, times[name])
+        quality = self.scores[self.first].images[-1]['abs_rel']
+        if self.options.pictures and self.album.wants(self.answered, quality):
+            self.album.add(take_snapshot(self.answered, estimate, depth, std, scored, quality))
+        for listener in self.listeners:
+            listener(estimate)
+        self.answered += 1
+        self.motion[estimate.basis.motion] += 1
+        self.ages_ns.append(estimate.basis.lidar_age_ns)
+        for stage, duration in estimate.stage_ns.items():
+            if stage != 'estimate':
+                self.stages.setdefault(stage, []).append(duration)
+
+    def nothing_text(self, bag: Path) -> str:
+        """Why there is no result at all."""
+        if self.interrupted:
+            return f'interrupted before the first image of bag {str(bag)!r} was answered'
+        reasons = {**self.refusals}
+        for reason, _ in self.recording.refused.most_common(1):
+            reasons.setdefault('messages', reason)
+        said = '; '.join(f'{self.refused[key] or "some"} x {text}' for key, text in reasons.items())
+        return f'no image of bag {str(bag)!r} could be answered: {said or "it has none"}'
+
+    def document(self, bag: Path, holdout: dict[str, Any]) -> dict[str, Any]:
+        """Content of ``metrics.json``."""
+        shared = {'read': percentiles(self.counts.read_ns)}
+        shared.update({stage: percentiles(times) for stage, times in self.stages.items()})
+        methods = {name: score.document() for name, score in self.scores.items()}
+        for entry in methods.values():
+            entry['latency_ms'] = {**shared, **entry['latency_ms']}
+        chosen, reader = self.recording.selection, self.recording.reader
+        ages = np.abs(self.ages_ns)
+        return {
+            'methods': methods,
+            'bag': {
+                'path': str(bag),
+                'topics': {role: getattr(chosen, role) for role in ('image', 'camera_info', 'points', 'odometry')},
+            },
+            'settings': to_flat(self.settings),
+            'holdout': holdout,
+            'max_depth': self.options.max_depth,
+            'interrupted': self.interrupted,
+            'counts': {
+                'images': self.counts.num_frames,
+                'images_in_bag': self.recording.num_frames,
+                'answered': self.answered,
+                'refused': dict(self.refused),
+                'refused_because': self.refusals,
+                'dropped_from_queue': self.counts.num_dropped,
+                'skipped_by_every': self.counts.num_skipped,
+                'scans': self.counts.num_scans,
+                'poses': self.counts.num_poses,
+                'undecodable': dict(self.recording.refused),
+                'damaged_messages': reader.num_damaged,
+                'time_jumps_back': self.pipeline.num_resets,
+                'motion': dict(self.motion),
+                'lidar_age_ms': {'p50': float(np.median(ages)) / 1e6, 'max': float(ages.max()) / 1e6},
+            },
+            'units': {
+                'mae, rmse, sq_rel, ause_rmse, from, to, max_depth': 'm', 'imae, irmse': '1/km',
+                'latency_ms, lidar_age_ms': 'ms',
+                'all others': '1',
+            },
+        }
+
+
+def _nothing(shape: tuple[int, int]) -> SparseDepth:
+    none = np.zeros(0, np.float32)
+    return SparseDepth(none, none, none, none, shape)
