@@ -57,6 +57,8 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
         dtype = np.dtype(order + _DTYPES[item.datatype])
         if item.offset + dtype.itemsize > step:
             raise MessageError(f'cloud field {name!r} ends at byte {item.offset + dtype.itemsize} of a point of {step} bytes')
+        if count == 0:  # a view at an offset beyond an empty buffer is no view
+            return np.zeros(0, dtype)
         return np.ndarray((count,), dtype, data, item.offset, (step,))
 
     x, y, z = column('x'), column('y'), column('z')

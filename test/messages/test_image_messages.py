@@ -1,0 +1,109 @@
+"""Images: views, padding, byte order, and what is refused. Agreement with cv_bridge is tested beside the nodes."""
+
+import array
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from depth_ros.errors import MessageError
+from depth_ros.messages.header import set_body
+from depth_ros.messages.image import decode_compressed, decode_image, fill_image
+
+
+def message_of(pixels, encoding, padding=0, big_endian=False):
+    height, width = pixels.shape[:2]
+    rows = np.ascontiguousarray(pixels).reshape(height, -1).view(np.uint8)
+    data = np.hstack([rows, np.zeros((height, padding), np.uint8)])
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id=''), height=height, width=width,
+        encoding=encoding, is_bigendian=int(big_endian), step=data.shape[1], data=data.reshape(-1),
+    )
+
+
+def random_image(*shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+@pytest.mark.parametrize(('encoding', 'shape'), [('rgb8', (6, 8, 3)), ('bgr8', (6, 8, 3)), ('mono8', (6, 8))])
+@pytest.mark.parametrize('padding', [0, 5])
+def test_eight_bits_are_a_view_also_with_padded_rows(encoding, shape, padding):
+    pixels = random_image(*shape)
+    message = message_of(pixels, encoding, padding)
+    image, found = decode_image(message)
+    assert found == encoding
+    np.testing.assert_array_equal(image, pixels)
+    assert np.shares_memory(image, message.data)
+
+
+def test_sixteen_bits_in_either_byte_order():
+    pixels = random_image(6, 8, dtype=np.uint16)
+    little, _ = decode_image(message_of(pixels.astype('<u2'), 'mono16'))
+    big, encoding = decode_image(message_of(pixels.astype('>u2'), 'mono16', big_endian=True))
+    assert encoding == 'mono8'
+    np.testing.assert_array_equal(big, little)
+    assert np.abs(little.astype(float) - pixels / 256).max() <= 0.5
+
+
+def change(**fields):
+    message = message_of(random_image(6, 8, 3), 'rgb8')
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    ('message', 'text'),
+    [
+        (change(encoding='32FC1'), "'32FC1'"),
+        (change(encoding=''), "''"),
+        (change(step=23), 'step is 23'),
+        (change(data=np.zeros(100, np.uint8)), 'truncated'),
+        (change(width=0), '0x6'),
+        (change(encoding='rgb16', step=49), 'multiple of 2'),
+    ],
+)
+def test_what_makes_no_image_is_refused_in_one_line(message, text):
+    if message.encoding == 'rgb16':
+        message.data = np.zeros(49 * 6, np.uint8)
+    with pytest.raises(MessageError, match=text) as caught:
+        decode_image(message)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('shape', [(20, 30, 3), (20, 30)])
+def test_png_is_exact(shape):
+    pixels = random_image(*shape)
+    data = cv2.imencode('.png', pixels)[1].reshape(-1)
+    image, encoding = decode_compressed(SimpleNamespace(format='bgr8; png compressed bgr8', data=data))
+    assert encoding == ('bgr8' if pixels.ndim == 3 else 'mono8')
+    np.testing.assert_array_equal(image, pixels)
+
+
+@pytest.mark.parametrize(
+    ('data', 'format_', 'text'),
+    [(b'', 'jpeg', '0 bytes'), (b'no image at all', 'jpeg', 'cannot be decoded'),
+     (b'1234', '16UC1; compressedDepth png', 'which is depth')],
+)
+def test_compressed_data_that_is_no_image_is_refused(data, format_, text):
+    with pytest.raises(MessageError, match=text):
+        decode_compressed(SimpleNamespace(format=format_, data=np.frombuffer(data, np.uint8)))
+
+
+def test_what_is_filled_is_read_back():
+    pixels = random_image(5, 7, 3)
+    message = fill_image(message_of(random_image(1, 1), 'mono8'), pixels, 'bgr8', 'optical', 1_500_000_000)
+    image, encoding = decode_image(message)
+    np.testing.assert_array_equal(image, pixels)
+    assert (encoding, message.header.frame_id, message.header.stamp.nanosec) == ('bgr8', 'optical', 500_000_000)
+
+
+def test_a_body_is_filled_also_where_there_is_no_private_attribute():
+    class Message:
+        __slots__ = ('data',)
+
+    message = Message()
+    message.data = array.array('B')
+    set_body(message, np.arange(6, dtype=np.uint16))
+    assert bytes(message.data) == np.arange(6, dtype=np.uint16).tobytes()
