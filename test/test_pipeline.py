@@ -1,0 +1,165 @@
+"""The pipeline: pairing, degradation by stated rules, hold-out, time that jumps."""
+
+import numpy as np
+import pytest
+
+from depth_ros.errors import FrameRefused, TransformError
+from depth_ros.evaluation.holdout import fraction_holdout
+from depth_ros.geometry.rigid import TransformTree, rigid
+from depth_ros.pipeline import DepthPipeline, FrameQueue
+from depth_ros.settings import from_flat
+from depth_ros.types import Camera, Frame, LidarScan, Pose
+
+S = 1_000_000_000
+CAMERA = Camera(64, 48, 40.0, 40.0, 32.0, 24.0, 'camera')
+CAMERA_FROM_LIDAR = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=float)
+
+
+class Recorder:
+    """An estimator that hands back what it was given."""
+
+    name = 'recorder'
+
+    def __init__(self):
+        self.sparse = None
+
+    def estimate(self, frame, sparse):
+        self.sparse = sparse
+        image = sparse.to_image()
+        return image, image * 0.1
+
+
+def frame(stamp_ns):
+    return Frame(stamp_ns, np.zeros((48, 64), np.uint8), 'mono8', CAMERA)
+
+
+def wall(distance, stamp_ns, frame_id='lidar'):
+    y, z = np.meshgrid(np.linspace(-0.3, 0.3, 9), np.linspace(-0.2, 0.2, 7))
+    points = np.stack([np.ones(y.size), y.ravel(), z.ravel()], axis=1) * distance
+    return LidarScan(stamp_ns, points.astype(np.float32), frame_id)
+
+
+def make_pipeline(holdout=None, **values):
+    tree = TransformTree()
+    tree.add('camera', 'lidar', CAMERA_FROM_LIDAR)
+    tree.add('base_link', 'lidar', np.eye(4))
+    return DepthPipeline(from_flat({key.replace('__', '.'): value for key, value in values.items()}), tree, Recorder(), holdout)
+
+
+def test_the_sweep_nearest_in_time_is_used_before_or_after_the_image():
+    pipeline = make_pipeline()
+    for distance, stamp in ((5, 10 * S), (7, 10 * S + S // 10), (9, 10 * S + S // 5)):
+        pipeline.add_scan(wall(distance, stamp))
+    for stamp, expected in ((10 * S + 40_000_000, 5), (10 * S + 60_000_000, 7), (10 * S + S // 4, 9)):
+        estimate = pipeline.process(frame(stamp))
+        assert np.nanmedian(estimate.depth) == expected
+        assert estimate.basis.motion == 'assumed_static'
+
+
+def test_without_poses_the_standard_deviation_grows_with_the_age_of_the_sweep():
+    pipeline = make_pipeline(motion__assumed_speed=5.0, projection__range_std=0.03)
+    pipeline.add_scan(wall(5, 10 * S))
+    pipeline.process(frame(10 * S))
+    assert pipeline.estimator.sparse.std[0] == pytest.approx(0.03)
+    pipeline.process(frame(10 * S + S // 5))
+    assert pipeline.estimator.sparse.std[0] == pytest.approx(np.hypot(0.03, 1.0))
+
+
+def test_with_poses_points_are_moved_to_the_time_of_the_image():
+    pipeline = make_pipeline()
+    for i in range(30):
+        pipeline.add_pose(Pose(10 * S + i * 10_000_000, rigid([i * 0.1, 0, 0], [0, 0, 0, 1]), 'odom', 'base_link'))
+    pipeline.add_scan(wall(5, 10 * S))
+    estimate = pipeline.process(frame(10 * S + S // 5))
+    assert estimate.basis.motion == 'compensated'
+    assert np.nanmedian(estimate.depth) == pytest.approx(3.0)
+    assert pipeline.estimator.sparse.std[0] == pytest.approx(0.03)
+
+
+def test_several_sweeps_are_put_together_where_poses_are_known_and_only_there():
+    for poses, expected in ((True, 3), (False, 1)):
+        pipeline = make_pipeline(pairing__scans=3)
+        for i in range(30):
+            if poses:
+                pipeline.add_pose(Pose(10 * S + i * 10_000_000, np.eye(4), 'odom', 'base_link'))
+        for i, distance in enumerate((5, 5, 5)):
+            pipeline.add_scan(wall(distance, 10 * S + i * S // 10))
+        assert pipeline.process(frame(10 * S + S // 10)).basis.num_scans == expected
+
+
+def test_refusals_are_named():
+    pipeline = make_pipeline(pairing__max_age=0.5)
+    with pytest.raises(FrameRefused, match='no lidar has come yet') as caught:
+        pipeline.process(frame(10 * S))
+    assert caught.value.reason == 'no_lidar'
+    pipeline.add_scan(wall(5, 10 * S))
+    with pytest.raises(FrameRefused, match=r'\+1\.000 s') as caught:
+        pipeline.process(frame(11 * S))
+    assert caught.value.reason == 'no_lidar'
+    with pytest.raises(FrameRefused) as caught:
+        pipeline.process(frame(0))
+    assert caught.value.reason == 'zero_stamp'
+    pipeline.add_scan(wall(-5, 12 * S))
+    with pytest.raises(FrameRefused, match='transform between lidar and camera') as caught:
+        pipeline.process(frame(12 * S))
+    assert caught.value.reason == 'no_overlap'
+    pipeline.add_scan(wall(5, 13 * S, frame_id='other_lidar'))
+    with pytest.raises(TransformError, match='other_lidar'):
+        pipeline.process(frame(13 * S))
+    pipeline.add_scan(wall(5, 14 * S))
+    assert np.nanmedian(pipeline.process(frame(14 * S)).depth) == 5, 'the next good frame is answered'
+
+
+def test_a_bag_that_loops_starts_afresh():
+    pipeline = make_pipeline()
+    pipeline.add_scan(wall(5, 100 * S))
+    pipeline.add_scan(wall(7, 10 * S))
+    assert pipeline.num_resets == 1
+    assert np.nanmedian(pipeline.process(frame(10 * S)).depth) == 7
+    with pytest.raises(FrameRefused):
+        pipeline.process(frame(100 * S))
+
+
+def test_withheld_points_do_not_reach_the_estimator():
+    pipeline = make_pipeline(holdout=fraction_holdout(0.5))
+    scan = wall(5, 10 * S)
+    pipeline.add_scan(scan)
+    estimate = pipeline.process(frame(10 * S))
+    given = set(zip(estimate.sparse.column.tolist(), estimate.sparse.row.tolist(), strict=True))
+    withheld = set(zip(estimate.withheld.column.tolist(), estimate.withheld.row.tolist(), strict=True))
+    assert given
+    assert withheld
+    assert not given & withheld
+    assert len(given) + len(withheld) == len(scan)
+
+
+def test_settings_that_change_hold_from_the_next_frame():
+    pipeline = make_pipeline()
+    pipeline.add_scan(wall(5, 10 * S))
+    assert len(pipeline.process(frame(10 * S)).sparse)
+    pipeline.settings = from_flat({'projection.min_depth': 6.0})
+    with pytest.raises(FrameRefused):
+        pipeline.process(frame(10 * S))
+
+
+def test_an_image_waits_for_a_nearer_sweep_but_not_for_ever():
+    pipeline = make_pipeline(pairing__wait=0.1)
+    queue = FrameQueue(pipeline)
+    for i in range(3):
+        pipeline.add_scan(wall(5 + i, 10 * S + i * S // 10))
+    queue.push(frame(10 * S + S * 3 // 10), now_ns=0)
+    assert queue.pop(now_ns=0) is None, 'the sweep of this moment is due'
+    assert queue.pop(now_ns=S // 10) is not None, 'it did not come in time'
+    queue.push(frame(10 * S + S * 3 // 10), now_ns=0)
+    pipeline.add_scan(wall(8, 10 * S + S * 3 // 10))
+    assert queue.pop(now_ns=0) is not None, 'it came'
+    queue.push(frame(10 * S + S * 33 // 100), now_ns=0)
+    assert queue.pop(now_ns=0) is not None, 'none nearer is due'
+
+
+def test_the_queue_is_bounded_and_counts():
+    queue = FrameQueue(make_pipeline(pairing__queue_size=2))
+    for i in range(5):
+        queue.push(frame(10 * S + i), now_ns=0)
+    assert (len(queue), queue.num_dropped) == (2, 3)
+    assert queue.pop(now_ns=S).stamp_ns == 10 * S + 3

@@ -1,0 +1,69 @@
+"""Settings: types, bounds, YAML."""
+
+import pytest
+
+from depth_ros.errors import SettingsError
+from depth_ros.settings import Settings, from_flat, load_yaml, parameters, to_flat
+
+
+def test_every_parameter_is_documented_and_its_default_is_allowed():
+    for spec in parameters():
+        assert spec.doc.endswith('.'), spec.name
+        assert spec.type in (bool, int, float, str, list), spec.name
+        assert spec.check(spec.default) == spec.default
+        if spec.type in (int, float):
+            assert spec.ge is not None, spec.name
+            assert spec.le is not None, spec.name
+
+
+def test_flat_values_go_in_and_come_out():
+    settings = from_flat({'pairing.wait': 1, 'output.encoding': '16UC1', 'transforms.static': ['a b 0 0 0 0 0 0 1']})
+    assert settings.pairing.wait == 1.0
+    assert to_flat(settings)['output.encoding'] == '16UC1'
+    assert from_flat(to_flat(settings)) == settings
+    assert Settings().pairing.wait != 1.0
+
+
+@pytest.mark.parametrize(
+    ('values', 'text'),
+    [
+        ({'pairing.wayt': 1.0}, "did you mean 'pairing.wait'"),
+        ({'pairing': 1.0}, 'unknown parameter'),
+        ({'pairing.wait': -1.0}, r'expected 0\.0 to'),
+        ({'pairing.wait': float('nan')}, 'expected'),
+        ({'pairing.wait': 'soon'}, 'expected float'),
+        ({'pairing.scans': 1.5}, 'expected int'),
+        ({'pairing.scans': True}, 'expected int'),
+        ({'motion.deskew': 1}, 'expected bool'),
+        ({'output.encoding': '64FC1'}, 'expected one of 32FC1, 16UC1'),
+        ({'transforms.static': [1]}, 'list of strings'),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(values, text):
+    with pytest.raises(SettingsError, match=text) as caught:
+        from_flat(values)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('content', [
+    '/**:\n  ros__parameters:\n    use_sim_time: true\n    pairing:\n      wait: 0.2\n',
+    'depth_node:\n  ros__parameters:\n    pairing.wait: 0.2\n    qos_overrides:\n      points:\n        depth: 3\n',
+    'pairing:\n  wait: 0.2\n',
+])
+def test_node_files_and_bare_groups_are_read_alike(tmp_path, content):
+    path = tmp_path / 'node.yaml'
+    path.write_text(content)
+    assert load_yaml(path) == {'pairing.wait': 0.2}
+
+
+@pytest.mark.parametrize(('content', 'text'), [('{', 'no YAML'), ('- 1\n', 'expected a mapping'), (b'\xff\xfe\x00', 'no YAML')])
+def test_files_that_are_no_parameters(tmp_path, content, text):
+    path = tmp_path / 'node.yaml'
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError, match=text):
+        load_yaml(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(SettingsError, match='No such file'):
+        load_yaml(tmp_path / 'none.yaml')
