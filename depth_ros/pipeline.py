@@ -93,15 +93,13 @@ class DepthPipeline:
             TransformError: lidar and camera are not joined.
         """
         settings, started = self.settings, time.perf_counter_ns()
-        scans = self._pair(frame)
-        paired = time.perf_counter_ns()
-        moved = [(scan, self._motion(scan, frame)) for scan in scans]
+        moved = [(scan, self._motion(scan, frame)) for scan in self._pair(frame)]
         if moved[0][1].kind == 'assumed_static':
             moved = moved[:1]
         else:
             moved = [(scan, motion) for scan, motion in moved if motion.kind != 'assumed_static']
-        inputs, withheld = [], []
-        input_std = []
+        paired = time.perf_counter_ns()
+        inputs, input_std, withheld = [], [], []
         for scan, motion in moved:
             points = project(scan, motion, frame.camera, settings.projection.min_depth, settings.projection.max_depth)
             std = self._measurement_std(scan, motion, frame)

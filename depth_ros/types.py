@@ -271,7 +271,7 @@ class DepthEstimate:
         sparse: the measurements that went in.
         withheld: visible measurements kept away from the estimator to score it, or None.
         basis: what the estimate rests on.
-        stage_ns: wall time per stage, ns (``pair``, ``project``, ``estimate``).
+        stage_ns: wall time per stage, ns: ``pair`` (and motion), ``project`` (and hidden points), ``estimate``.
     """
 
     frame: Frame
