@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +48,7 @@ class BagWriter:
         self.types = get_typestore(Stores.ROS2_JAZZY)
         self._connections: dict[str, Any] = {}
         self._notes: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> BagWriter:
         with self._said():
@@ -126,6 +128,7 @@ class BagWriter:
             connection = self._connect(topic, type_name)
         with self._said():
             self._writer.write(connection, log_ns, data)
+        self.counts[topic] += 1
 
     def note(self, key: str, text: str) -> None:
         """Put a text into the bag's metadata (``custom_data``)."""
