@@ -1,0 +1,199 @@
+"""The thread behind the depth node: takes messages in the order of their arrival, calls the pipeline, publishes."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.clock import Clock
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from depth_ros.errors import CameraError, DepthRosError, FrameRefused, TransformError
+from depth_ros.evaluation.metrics import score
+from depth_ros.messages.frame import FrameDecoder
+from depth_ros.messages.header import stamp_ns
+from depth_ros.messages.odometry import decode_odometry
+from depth_ros.messages.point_cloud import decode_cloud
+from depth_ros.nodes.depth_outputs import DepthOutputs
+from depth_ros.pipeline import DepthPipeline, FrameQueue
+from depth_ros.ros.health import Health
+from depth_ros.ros.inbox import Arrival, Inbox
+from depth_ros.settings import Settings
+from depth_ros.types import Frame
+
+_NS = 1_000_000_000
+_TICK_S = 0.01
+_CLOCK_STOPPED_NS = 500_000_000
+_LIMITS = {'camera_info': 10, 'odometry': 2000, 'points': 10, 'image': 8}
+
+
+class DepthWorker:
+    """Answers every image, or says why not. Nothing that a message holds can end it."""
+
+    def __init__(
+        self, pipeline: DepthPipeline, decoder: FrameDecoder, outputs: DepthOutputs, health: Health,
+        settings: Callable[[], Settings], clock: Clock, logger: RcutilsLogger,
+    ) -> None:
+        """Set the worker up; ``start`` starts it.
+
+        Args:
+            pipeline: the method.
+            decoder: makes frames of images.
+            outputs: publishers.
+            health: what is counted.
+            settings: returns the settings that hold now.
+            clock: clock of the node; may be that of a simulation.
+            logger: logger of the node.
+        """
+        self._pipeline, self._decoder, self._outputs = pipeline, decoder, outputs
+        self._health, self._settings, self._clock, self._logger = health, settings, clock, logger
+        self._inbox = Inbox(_LIMITS)
+        self._queue = FrameQueue(pipeline)
+        self._dropped = 0
+        self._arrived_ns: dict[int, tuple[int, int]] = {}  # stamp of a waiting image -> arrival, time of decoding
+        self._clock_ns = 0
+        self._clock_moved_ns = time.monotonic_ns()
+        self._running = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._take = {
+            'camera_info': self._take_camera_info, 'odometry': self._take_odometry, 'points': self._take_points,
+            'image': self._take_image,
+        }
+
+    def put(self, kind: str, message: Any) -> None:
+        """Take a message in; returns at once."""
+        now_ns = self._clock.now().nanoseconds
+        self._health.arrived(kind, stamp_ns(message), now_ns)
+        if kind == 'image':
+            self._inbox.set_limit('image', self._settings().pairing.queue_size)
+        if self._inbox.put(kind, message, now_ns) is not None:
+            reason = 'queue_full' if kind == 'image' else f'queue_full_{kind}'
+            self._refuse(reason, f'the oldest {kind} message fell out of the full queue: this machine is too slow')
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._running.set()
+        self._thread = threading.Thread(target=self._run, name='depth', daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread after the image at hand."""
+        self._running.clear()
+        if self._thread is not None:
+            self._thread.join(timeout=10.0)
+            self._thread = None
+
+    @property
+    def num_waiting(self) -> int:
+        """Images that are neither answered nor refused yet."""
+        return self._inbox.count('image') + len(self._queue)
+
+    def handle(self, arrival: Arrival | None) -> None:
+        """Work on one message, or on the passing of time.
+
+        The order is that of the replay of a bag: what was due before the message came is answered before it is read.
+        """
+        self._pipeline.settings = self._settings()
+        now_ns = self._now_ns() if arrival is None else arrival.clock_ns
+        self._answer_due(now_ns)
+        if arrival is not None:
+            try:
+                self._take[arrival.kind](arrival)
+            except DepthRosError as error:
+                self._refuse(_reason(error, arrival.kind), str(error))
+            self._answer_due(now_ns)
+
+    def _run(self) -> None:
+        while self._running.is_set():
+            self._survive(self._inbox.get(_TICK_S if len(self._queue) else 0.1))
+
+    def _survive(self, arrival: Arrival | None) -> None:
+        try:
+            self.handle(arrival)
+        except Exception:
+            # When the process ends, the middleware goes away under us.
+            if self._running.is_set() and self._outputs.alive:
+                self._refuse('internal_error', traceback.format_exc())
+
+    def _take_camera_info(self, arrival: Arrival) -> None:
+        self._decoder.add_info(arrival.message)
+
+    def _take_odometry(self, arrival: Arrival) -> None:
+        self._pipeline.add_pose(decode_odometry(arrival.message))
+
+    def _take_points(self, arrival: Arrival) -> None:
+        scan = decode_cloud(arrival.message, self._settings().transforms.lidar_frame)
+        for note in scan.notes:
+            self._refuse('point_times', note)
+        self._pipeline.add_scan(scan)
+
+    def _take_image(self, arrival: Arrival) -> None:
+        if not self._outputs.wanted():
+            self._health.unwanted += 1
+            return
+        late_ns = time.monotonic_ns() - arrival.monotonic_ns
+        if late_ns > self._settings().input.max_delay * _NS and self._inbox.count('image'):
+            self._refuse('overrun', f'an image lay unread for {late_ns / 1e9:.2f} s and a newer one is there: the '
+                         'estimator is slower than the camera')
+            return
+        started = time.perf_counter_ns()
+        frame = self._decoder.decode(arrival.message)
+        self._arrived_ns[frame.stamp_ns] = (arrival.monotonic_ns, time.perf_counter_ns() - started)
+        self._queue.push(frame, arrival.clock_ns)
+        if self._queue.num_dropped > self._dropped:
+            self._dropped = self._queue.num_dropped
+            self._refuse('queue_full', f'more than {self._settings().pairing.queue_size} images wait for lidar '
+                         '(pairing.queue_size); the oldest was dropped')
+
+    def _answer_due(self, now_ns: int) -> None:
+        while (frame := self._queue.pop(now_ns)) is not None:
+            self._answer_or_refuse(frame)
+        if not len(self._queue):
+            self._arrived_ns.clear()
+
+    def _answer_or_refuse(self, frame: Frame) -> None:
+        try:
+            self._answer(frame, *self._arrived_ns.pop(frame.stamp_ns, (time.monotonic_ns(), 0)))
+        except DepthRosError as error:
+            self._refuse(_reason(error, 'image'), str(error))
+
+    def _answer(self, frame: Frame, arrived_ns: int, decode_ns: int) -> None:
+        settings, started = self._settings(), time.perf_counter_ns()
+        estimate = self._pipeline.process(frame)
+        processed = time.perf_counter_ns()
+        self._outputs.publish(estimate, settings.output)
+        published = time.perf_counter_ns()
+        basis = estimate.basis
+        self._health.answer(
+            decode_ns + published - started, time.monotonic_ns() - arrived_ns,
+            {'decode': decode_ns, **estimate.stage_ns, 'publish': published - processed},
+            f'{basis.num_scans} scan(s), {basis.num_points} points, {basis.lidar_age_ns / 1e6:+.0f} ms old, '
+            f'{basis.motion}',
+        )
+        if settings.grading.withhold > 0:
+            self._health.grade(score(estimate), settings.grading.window)
+        else:
+            self._health.ungraded()
+
+    def _now_ns(self) -> int:
+        """Clock of the node; where a simulated clock stands still (end of a bag), time goes on by the machine's."""
+        clock_ns, monotonic_ns = self._clock.now().nanoseconds, time.monotonic_ns()
+        if clock_ns != self._clock_ns:
+            self._clock_ns, self._clock_moved_ns = clock_ns, monotonic_ns
+        still_ns = monotonic_ns - self._clock_moved_ns
+        return clock_ns + still_ns if still_ns > _CLOCK_STOPPED_NS else clock_ns
+
+    def _refuse(self, reason: str, text: str) -> None:
+        if self._health.refuse(reason, text):
+            self._logger.warning(f'{reason}: {text}')
+
+
+def _reason(error: DepthRosError, kind: str) -> str:
+    if isinstance(error, FrameRefused):
+        return error.reason
+    if isinstance(error, TransformError):
+        return 'no_transform'
+    return 'bad_camera_info' if isinstance(error, CameraError) else f'bad_{kind}'

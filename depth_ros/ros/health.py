@@ -1,0 +1,144 @@
+"""What a node counts about itself: what came, what was answered, what was refused and why."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from depth_ros.evaluation.metrics import DepthSums
+
+RECENT = 5.0
+"""Seconds that count as recent; long enough to read, short enough that a cured trouble goes away."""
+_NS = 1_000_000_000
+_LATENCIES = 300
+
+
+@dataclass
+class InputHealth:
+    """One input topic.
+
+    Attributes:
+        topic: full name; '' while none is subscribed to.
+        required: False if the node works without it.
+        count: messages received.
+        last: monotonic time of the newest, s; None before the first.
+        delay: node clock minus stamp of the newest, s; negative = stamped in the future.
+        lost: messages that the middleware says it lost.
+        mismatches: publishers whose QoS does not fit.
+        policy: the QoS policy that did not fit last.
+    """
+
+    topic: str = ''
+    required: bool = True
+    count: int = 0
+    last: float | None = None
+    delay: float = 0.0
+    lost: int = 0
+    mismatches: int = 0
+    policy: str = ''
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+
+    def rate(self, now: float) -> float:
+        """Messages per second over the last few seconds."""
+        recent = [moment for moment in self.times if now - moment < RECENT]
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
+
+
+@dataclass
+class RefusalHealth:
+    """One reason for which images or other messages were passed over."""
+
+    count: int = 0
+    text: str = ''
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    logged: float = float('-inf')
+
+    def recent(self, now: float) -> int:
+        """How often in the last ``RECENT`` seconds."""
+        return sum(now - moment < RECENT for moment in self.times)
+
+
+class Health:
+    """Everything that the diagnostics say, as numbers. Its methods may be called from any thread."""
+
+    def __init__(self, inputs: dict[str, bool]) -> None:
+        """Start from zero.
+
+        Args:
+            inputs: name of each input -> whether it is required.
+        """
+        self.lock = threading.Lock()
+        self.started = time.monotonic()
+        self.inputs = {name: InputHealth(required=required) for name, required in inputs.items()}
+        self.refusals: dict[str, RefusalHealth] = {}
+        self.answered = 0
+        self.unwanted = 0
+        self.answer_times: deque[float] = deque(maxlen=1000)
+        self.processing_ms: deque[float] = deque(maxlen=_LATENCIES)
+        self.delay_ms: deque[float] = deque(maxlen=_LATENCIES)
+        self.stage_ms: dict[str, float] = {}
+        self.basis = ''
+        self.output_mismatches: Counter[str] = Counter()
+        self._grades: deque[DepthSums] = deque()
+        self._grade = DepthSums()
+
+    def arrived(self, name: str, stamp_ns: int, clock_ns: int) -> None:
+        """Count a message."""
+        now = time.monotonic()
+        with self.lock:
+            item = self.inputs[name]
+            item.count += 1
+            item.last = now
+            item.delay = (clock_ns - stamp_ns) / _NS
+            item.times.append(now)
+
+    def refuse(self, reason: str, text: str) -> bool:
+        """Count a message or an image that was passed over.
+
+        Args:
+            reason: short stable key.
+            text: one line: what came, what was expected, what to do.
+
+        Returns:
+            True if it should be logged: the reason is new or was not logged for a while.
+        """
+        now = time.monotonic()
+        with self.lock:
+            item = self.refusals.setdefault(reason, RefusalHealth())
+            item.count += 1
+            item.text = text
+            item.times.append(now)
+            if now - item.logged < RECENT:
+                return False
+            item.logged = now
+            return True
+
+    def answer(self, processing_ns: int, delay_ns: int, stages_ns: dict[str, int], basis: str) -> None:
+        """Count an image whose depth was published."""
+        with self.lock:
+            self.answered += 1
+            self.answer_times.append(time.monotonic())
+            self.processing_ms.append(processing_ns / 1e6)
+            self.delay_ms.append(delay_ns / 1e6)
+            self.stage_ms = {name: value / 1e6 for name, value in stages_ns.items()}
+            self.basis = basis
+
+    def grade(self, sums: DepthSums, window: int) -> None:
+        """Take in the score of one image; the grade covers the last ``window`` of them."""
+        with self.lock:
+            self._grades.append(sums)
+            self._grade = self._grade + sums
+            while len(self._grades) > window:
+                self._grade = self._grade - self._grades.popleft()
+
+    def ungraded(self) -> None:
+        """Forget the grade: grading was switched off."""
+        with self.lock:
+            self._grades.clear()
+            self._grade = DepthSums()
+
+    def graded(self) -> tuple[DepthSums, int]:
+        """Sums over the window, and how many images they are of; call it with the lock held."""
+        return self._grade, len(self._grades)

@@ -1,0 +1,65 @@
+"""Fixtures that start real nodes; all tests of this folder are marked ``ros``."""
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.ros)
+
+
+@pytest.fixture
+def start():
+    """Start processes that are ended with the test."""
+    from ros_graph import Process
+
+    running = []
+
+    def begin(module, domain, *arguments, **env):
+        running.append(Process(module, domain, arguments, env.items()))
+        return running[-1]
+
+    yield begin
+    for process in running:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.popen.wait()
+
+
+@pytest.fixture
+def peer():
+    from ros_graph import Peer
+
+    made = []
+
+    def make(domain, **options):
+        made.append(Peer(domain, **options))
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.close()
+
+
+@pytest.fixture
+def depth(start, peer):
+    """A running depth node with a peer that listens to its depth; returns both."""
+    from ros_graph import STATIC, next_domain
+    from sensor_msgs.msg import Image
+
+    def begin(**parameters):
+        domain = next_domain()
+        flat = {'estimator.method': 'nearest', 'grading.withhold': 0.0, 'transforms.static': f"['{STATIC}']", **{
+            name.replace('__', '.'): value for name, value in parameters.items()}}
+        arguments = [word for name, value in flat.items() if value is not None for word in ('-p', f'{name}:={value}')]
+        other = peer(domain)
+        other.listen(Image, 'depth/image')
+        process = start('depth_ros.nodes.depth_node', domain, '--ros-args', *arguments)
+        if flat.get('autostart') != 'false':
+            other.connected()
+        return process, other
+
+    return begin
