@@ -14,12 +14,13 @@ ROS_PACKAGES = (
     'nav_msgs', 'diagnostic_msgs', 'rosgraph_msgs', 'tf2_ros', 'tf2_msgs', 'cv_bridge', 'launch', 'launch_ros',
 )
 # A room may import itself and the rooms named here.
-_CORE = {'types', 'errors', 'settings'}
+_CORE = {'types', 'errors', 'settings', 'files'}
 _BELOW_PIPELINE = _CORE | {'geometry', 'messages', 'networks', 'bags', 'estimators'}
 WALLS = {
     'errors': set(),
     'types': {'errors'},
     'settings': {'errors'},
+    'files': {'errors'},
     'geometry': _CORE,
     'messages': _CORE | {'geometry'},
     'networks': _CORE | {'geometry', 'messages'},

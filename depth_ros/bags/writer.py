@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.errors import BagError, OutputError
+from depth_ros.files import output_errors
 
 # Version 8 of the metadata is read by every release since Iron, and its files by Humble's players.
 _METADATA_VERSION = 8
@@ -51,12 +50,12 @@ class BagWriter:
         self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> BagWriter:
-        with self._said():
+        with output_errors(self.path):
             parent = self.path.absolute().parent
             parent.mkdir(parents=True, exist_ok=True)
             self._temporary = Path(tempfile.mkdtemp(prefix=f'.{self.path.name}.', suffix='.part', dir=parent))
         try:
-            with self._said():
+            with output_errors(self.path):
                 self._writer = Writer(
                     self._temporary / self.path.name, version=_METADATA_VERSION, storage_plugin=StoragePlugin.MCAP
                 )
@@ -73,7 +72,7 @@ class BagWriter:
             self._discard()
             return
         try:
-            with self._said():
+            with output_errors(self.path):
                 for key, text in self._notes.items():
                     self._writer.set_custom_data(key, text)
                 self._writer.close()
@@ -126,7 +125,7 @@ class BagWriter:
         connection = self._connections.get(topic)
         if connection is None or connection.msgtype != type_name:
             connection = self._connect(topic, type_name)
-        with self._said():
+        with output_errors(self.path):
             self._writer.write(connection, log_ns, data)
         self.counts[topic] += 1
 
@@ -139,7 +138,7 @@ class BagWriter:
             raise BagError(f'topic {topic!r} holds {self._connections[topic].msgtype}, cannot take {type_name}')
         self.type(type_name)
         qos = [_LATCHED] if topic.endswith('/tf_static') else []
-        with self._said():
+        with output_errors(self.path):
             self._connections[topic] = self._writer.add_connection(
                 topic, type_name, typestore=self.types, offered_qos_profiles=qos
             )
@@ -178,14 +177,3 @@ class BagWriter:
         if replaced.exists() and not self.path.exists():
             replaced.rename(self.path)
         shutil.rmtree(self._temporary, ignore_errors=True)
-
-    @contextmanager
-    def _said(self) -> Iterator[None]:
-        """Say errors of the file system in one line."""
-        try:
-            yield
-        except OutputError:
-            raise
-        except OSError as error:
-            reason = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-            raise OutputError(f'cannot write bag {str(self.path)!r}: {reason}') from error
