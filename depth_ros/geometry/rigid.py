@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -185,15 +186,26 @@ class TransformTree:
             self._cache[target, source] = self._search(target, source)
         return self._cache[target, source]
 
-    def _search(self, target: str, source: str) -> np.ndarray:
-        reached = {target: np.eye(4)}
+    def chain(self, target: str, source: str) -> tuple[str, ...]:
+        """Names of the frames from ``target`` to ``source``, both included; raises ``TransformError`` as ``lookup``."""
+        target, source = target.lstrip('/'), source.lstrip('/')
+        towards = {target: target}
         frontier = [target]
-        while frontier:
+        while source not in towards and frontier:
             frame = frontier.pop(0)
-            for neighbour, frame_from_neighbour in self._edges.get(frame, {}).items():
-                if neighbour not in reached:
-                    reached[neighbour] = reached[frame] @ frame_from_neighbour
+            for neighbour in self._edges.get(frame, {}):
+                if neighbour not in towards:
+                    towards[neighbour] = frame
                     frontier.append(neighbour)
-            if source in reached:
-                return reached[source]
-        raise TransformError(target, source, self.frames)
+        if source not in towards:
+            raise TransformError(target, source, self.frames)
+        frames = [source]
+        while frames[-1] != target:
+            frames.append(towards[frames[-1]])
+        return tuple(reversed(frames))
+
+    def _search(self, target: str, source: str) -> np.ndarray:
+        result = np.eye(4)
+        for frame, neighbour in pairwise(self.chain(target, source)):
+            result = result @ self._edges[frame][neighbour]
+        return result
