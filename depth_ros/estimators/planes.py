@@ -6,6 +6,8 @@ Planes in space are linear in inverse depth over the image: inverse depth = offs
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numba import njit
@@ -20,16 +22,33 @@ _FIT_ROUNDS = 3
 _PLANE_TOLERANCE = 0.1
 # Shrinks slopes that the neighbours do not determine (all on one line) to zero.
 _RIDGE = 1e-3
-# Two rounds of separable smoothing; the shares of the strength are those of Min et al., eq. (12).
-_SHARES = (0.4, 0.1)
+# Even a stray sample is all there is to know of its pixel.
+_MIN_AGREEMENT = 0.02
+# Shares of the strength in each round of separable smoothing.
+_SHARES = (0.3, 0.2)
 # A step in the image this many times the mean step halves the link between two cells.
 _EDGE_CONTRAST = 4.0
 # Mean steps below this (grey levels) are noise: in a dark or flat image nothing is an edge.
 _MIN_MEAN_STEP = 1.0
 
 
-def fit_slopes(samples: Samples) -> np.ndarray:
-    """Slope of inverse depth at every sample, robust to neighbours on other surfaces.
+@dataclass(frozen=True, eq=False)
+class SamplePlanes:
+    """The plane through each sample.
+
+    Attributes:
+        slopes: (N, 2) float32, 1/m per pixel along u and v.
+        agreement: (N,) float32 in 0..1, share of the neighbours that lie on the plane; low for a stray measurement.
+        roughness: (N,) float32, mean share of the sample's inverse depth by which neighbours miss the plane.
+    """
+
+    slopes: np.ndarray
+    agreement: np.ndarray
+    roughness: np.ndarray
+
+
+def fit_planes(samples: Samples) -> SamplePlanes:
+    """Fit a plane in inverse depth through every sample, robust to neighbours on other surfaces.
 
     Weighted least squares through the sample over its neighbours in the mesh; weights fall with the squared distance and
     with the squared residual (Cauchy), re-weighted a fixed number of rounds.
@@ -38,15 +57,16 @@ def fit_slopes(samples: Samples) -> np.ndarray:
         samples: the measurements.
 
     Returns:
-        (N, 2) float32, 1/m per pixel along u and v; 0 where no triangle meets the sample.
+        The planes; constant depth with full agreement where there is no triangle.
     """
+    count = len(samples)
     if len(samples.mesh.triangles) == 0:
-        return np.zeros((len(samples), 2), dtype=np.float32)
-    start, neighbors = _neighbors(len(samples), samples.mesh.triangles, samples.mesh.opposite)
-    return _fit_slopes(samples.u, samples.v, samples.depth, start, neighbors)
+        return SamplePlanes(np.zeros((count, 2), np.float32), np.ones(count, np.float32), np.zeros(count, np.float32))
+    start, neighbors = _neighbors(count, samples.mesh.triangles, samples.mesh.opposite)
+    return SamplePlanes(*_fit_planes(samples.u, samples.v, samples.depth, start, neighbors))
 
 
-def spread_planes(image: np.ndarray, samples: Samples, slopes: np.ndarray, reach: float, step: int) -> np.ndarray:
+def spread_planes(image: np.ndarray, samples: Samples, planes: SamplePlanes, reach: float, step: int) -> np.ndarray:
     """Carry the planes of the samples over the image, along paths that cross no edge of the image.
 
     Every cell of a coarse grid gets the mean of the planes around it, weighted by how easily they get there. The
@@ -56,12 +76,12 @@ def spread_planes(image: np.ndarray, samples: Samples, slopes: np.ndarray, reach
     Args:
         image: (H, W) or (H, W, 3) uint8.
         samples: the measurements.
-        slopes: (N, 2) float32, see ``fit_slopes``.
+        planes: the plane of each sample; it counts by its agreement.
         reach: how far planes are carried, in units of the spacing of samples.
         step: pixels per cell, 1, 2, 4, ...
 
     Returns:
-        (3, h, w) float32: offset, slope_u, slope_v of the cell's plane, the cell at (i, j) holding the pixels
+        (h, w, 3) float32: offset, slope_u, slope_v of the cell's plane, the cell at (i, j) holding the pixels
         (step i .., step j ..); NaN where no plane arrives.
     """
     guide = np.ascontiguousarray(image)
@@ -72,15 +92,18 @@ def spread_planes(image: np.ndarray, samples: Samples, slopes: np.ndarray, reach
     across, down = _links(guide.reshape(*guide.shape[:2], -1))
     spacing_u, spacing_v = _typical_spacing(samples)
     strength = (reach / step) ** 2
-    planes = _scatter(samples.u, samples.v, samples.depth, samples.row, samples.column, slopes, step, *guide.shape[:2])
+    cells = _scatter(
+        samples.u, samples.v, samples.depth, samples.row, samples.column, planes.slopes, planes.agreement, step,
+        *guide.shape[:2],
+    )
     # Links are read along the direction of smoothing, which is down the rows: across is smoothed on the transpose.
     across = np.ascontiguousarray(across.T)
     for share in _SHARES:
-        planes = _transpose(planes)
-        _smooth_down(planes, across, np.float32(share * strength * spacing_u * spacing_v))
-        planes = _transpose(planes)
-        _smooth_down(planes, down, np.float32(share * strength * spacing_v * spacing_v))
-    return _normalize(planes)
+        cells = _transpose(cells)
+        _smooth_down(cells, across, np.float32(share * strength * spacing_u * spacing_v))
+        cells = _transpose(cells)
+        _smooth_down(cells, down, np.float32(share * strength * spacing_v * spacing_v))
+    return _normalize(cells)
 
 
 def _typical_spacing(samples: Samples) -> tuple[float, float]:
@@ -157,16 +180,18 @@ def _neighbors(count, triangles, opposite):
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _fit_slopes(u, v, depth, start, neighbors):
+def _fit_planes(u, v, depth, start, neighbors):
     count = len(u)
     slopes = np.zeros((count, 2), np.float32)
+    agreement = np.zeros(count, np.float32)
+    roughness = np.zeros(count, np.float32)
     seen = np.full(count, -1, np.int32)
-    # A point seldom has more than a hundred neighbours within three edges; those beyond the buffer are left out.
-    found = np.empty(256, np.int32)
-    du = np.empty(256, np.float32)
-    dv = np.empty(256, np.float32)
-    dw = np.empty(256, np.float32)
-    closeness = np.empty(256, np.float32)
+    # A point has about forty neighbours within three edges; those beyond the buffer, found last, are left out.
+    found = np.empty(64, np.int32)
+    du = np.empty(64, np.float32)
+    dv = np.empty(64, np.float32)
+    dw = np.empty(64, np.float32)
+    closeness = np.empty(64, np.float32)
     for p in range(count):
         seen[p] = p
         found[0] = p
@@ -207,19 +232,28 @@ def _fit_slopes(u, v, depth, start, neighbors):
             slope_v = (vw * (uu + ridge) - uw * uv) / determinant
             tolerance = np.float32(_PLANE_TOLERANCE)
         slopes[p, 0], slopes[p, 1] = slope_u * own, slope_v * own
-    return slopes
+        agreeing, missing, total = np.float32(0.0), np.float32(0.0), np.float32(1e-30)
+        for i in range(1, size):
+            residual = abs(dw[i] - slope_u * du[i] - slope_v * dv[i])
+            share = residual / tolerance
+            agreeing += closeness[i] / (np.float32(1.0) + share * share)
+            missing += closeness[i] * min(residual, np.float32(1.0))
+            total += closeness[i]
+        agreement[p], roughness[p] = agreeing / total, missing / total
+    return slopes, agreement, roughness
 
 
 @njit(nogil=True, cache=True)
-def _scatter(u, v, depth, row, column, slopes, step, height, width):
-    """(4, height, width) float32: sums of offset, slope_u, slope_v and 1 over the samples of each cell."""
+def _scatter(u, v, depth, row, column, slopes, agreement, step, height, width):
+    """(4, height, width) float32: sums of offset, slope_u, slope_v and 1 over the samples of each cell, weighted."""
     planes = np.zeros((4, height, width), np.float32)
     for i in range(len(u)):
         r, c = min(row[i] // step, height - 1), min(column[i] // step, width - 1)
-        planes[0, r, c] += np.float32(1.0) / depth[i] - slopes[i, 0] * u[i] - slopes[i, 1] * v[i]
-        planes[1, r, c] += slopes[i, 0]
-        planes[2, r, c] += slopes[i, 1]
-        planes[3, r, c] += np.float32(1.0)
+        weight = max(agreement[i], np.float32(_MIN_AGREEMENT))
+        planes[0, r, c] += weight * (np.float32(1.0) / depth[i] - slopes[i, 0] * u[i] - slopes[i, 1] * v[i])
+        planes[1, r, c] += weight * slopes[i, 0]
+        planes[2, r, c] += weight * slopes[i, 1]
+        planes[3, r, c] += weight
     return planes
 
 
@@ -286,11 +320,11 @@ def _smooth_down(planes, links, strength):
 def _normalize(planes):
     """Divide the sums by the weight; what weighs next to nothing has no digits left and counts as unknown."""
     _, height, width = planes.shape
-    out = np.empty((3, height, width), np.float32)
+    out = np.empty((height, width, 3), np.float32)
     for r in range(height):
         for c in range(width):
             weight = planes[3, r, c]
             known = weight > np.float32(1e-20)
             for k in range(3):
-                out[k, r, c] = planes[k, r, c] / weight if known else np.float32(np.nan)
+                out[r, c, k] = planes[k, r, c] / weight if known else np.float32(np.nan)
     return out

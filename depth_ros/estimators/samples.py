@@ -14,6 +14,7 @@ from depth_ros.types import Frame, SparseDepth
 
 # A disc around each point of the hull stands for the reach of its measurement; so many corners draw it.
 _DISC_CORNERS = 16
+_MAX_SPACING = 1.5  # times the median; a sample farther from its neighbours has them across a void
 _POLYGON_SHIFT = 4  # fractional bits of polygon corners
 
 
@@ -130,8 +131,8 @@ def _spacing(u: np.ndarray, v: np.ndarray, mesh: Mesh) -> np.ndarray:
         spacing[order[:-1]] = np.maximum(spacing[order[:-1]], gap)
     else:
         spacing = _farthest_neighbor(u, v, mesh.triangles, mesh.opposite)
-    # Twice the median at the hull: edges across voids (sky, glass) say nothing about the spacing of samples.
-    return np.minimum(spacing, np.float32(2.0) * np.median(spacing[mesh.hull]))
+    # Edges across voids (sky, glass) say nothing about the spacing of samples.
+    return np.minimum(spacing, np.float32(_MAX_SPACING) * np.median(spacing))
 
 
 @njit(nogil=True, cache=True)
