@@ -45,7 +45,16 @@ setup(
     extras_require={
         'ros': ROS_WHEELS,
         'open3d': ['open3d'],
-        'training': ['torch', 'transformers', 'lightning', 'tensorboard', 'safetensors', 'onnx', 'onnxscript', 'open3d'],
+        'training': [
+            'torch',
+            'transformers',
+            'lightning',
+            'tensorboard',
+            'safetensors',
+            'onnx',
+            'onnxscript',
+            'open3d',
+        ],
         'openvino': ['openvino'],
         'onnxruntime': ['onnxruntime'],
         'test': ['pytest', 'cv-bridge', 'catkin_pkg'],
@@ -57,6 +66,6 @@ setup(
             'bag_player = depth_ros.nodes.bag_player:main',
             'bag_recorder = depth_ros.nodes.bag_recorder:main',
             'depth_ros_training = depth_ros_training.cli.main:main',
-        ],
+        ]
     },
 )

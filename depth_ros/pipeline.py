@@ -1,7 +1,7 @@
 """The method, on one screen: pair, move, project, estimate.
 
-The live node, the replay of a bag and the preparation of training data all call this and nothing else, so the same messages
-give the same pixels everywhere.
+The live node, the replay of a bag and the preparation of training data all call this and nothing else, so the same
+messages give the same pixels everywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from depth_ros.settings import Settings
 from depth_ros.types import Basis, DepthEstimate, Frame, LidarScan, Pose, SparseDepth
 
 Holdout = Callable[[LidarScan], np.ndarray]
-"""Chooses the points of a scan to withhold: (N,) bool, True = kept from the estimator. Must depend on the scan alone."""
+"""Chooses the points of a scan to withhold: (N,) bool, True = kept from the estimator; depends on the scan alone."""
 
 _NS = 1_000_000_000
 _MAX_SCANS = 64
@@ -44,7 +44,8 @@ class DepthPipeline:
         """Set the pipeline up.
 
         Args:
-            settings: may be replaced at any time through the attribute of the same name; it then holds from the next frame.
+            settings: may be replaced at any time through the attribute of the same name; it then holds from the next
+                frame.
             transforms: joins camera, lidar and body frames.
             estimator: the method.
             holdout: chooses points to withhold from the estimator and to return for scoring; None = none.
@@ -79,8 +80,8 @@ class DepthPipeline:
         """Estimate depth for one image.
 
         With lidar within ``pairing.max_age`` the nearest sweep is used (``pairing.scans`` of them where odometry covers
-        their times). Where odometry does not cover the times, the sweep is taken as it is and its standard deviation grows
-        with its age. Without lidar the frame is refused, by name.
+        their times). Where odometry does not cover the times, the sweep is taken as it is and its standard deviation
+        grows with its age. Without lidar the frame is refused, by name.
 
         Args:
             frame: the image.
@@ -113,15 +114,12 @@ class DepthPipeline:
         scored = self._scored(withheld, measured, frame) if withheld else None
         if len(sparse) == 0:
             raise FrameRefused(
-                'no_overlap', f'none of {sum(len(scan) for scan, _ in moved)} lidar points falls into the image; check the '
-                'transform between lidar and camera, and the intrinsics'
+                'no_overlap',
+                f'none of {sum(len(scan) for scan, _ in moved)} lidar points falls into the image; check the '
+                'transform between lidar and camera, and the intrinsics',
             )
         projected = time.perf_counter_ns()
-        depth, std = self.estimator.estimate(frame, sparse)
-        limit = settings.output.max_relative_std
-        if limit > 0:
-            sure = std <= np.float32(limit) * depth
-            depth, std = np.where(sure, depth, np.float32(np.nan)), np.where(sure, std, np.float32(np.nan))
+        depth, std = estimate_depth(self.estimator, frame, sparse, settings)
         estimated = time.perf_counter_ns()
         basis = Basis(len(moved), len(sparse), frame.stamp_ns - moved[0][0].mid_ns, moved[0][1].kind)
         stages = {'pair': paired - started, 'project': projected - paired, 'estimate': estimated - projected}
@@ -130,15 +128,22 @@ class DepthPipeline:
     def _pair(self, frame: Frame) -> list[LidarScan]:
         """Sweeps for an image, the nearest in time first."""
         if frame.stamp_ns == 0:
-            raise FrameRefused('zero_stamp', 'the image is stamped 0, expected the time of exposure; fix the camera driver')
+            raise FrameRefused(
+                'zero_stamp', 'the image is stamped 0, expected the time of exposure; fix the camera driver'
+            )
         settings = self.settings.pairing
         near = sorted(self._scans, key=lambda scan: abs(scan.mid_ns - frame.stamp_ns))[: settings.scans]
         limit = settings.max_age * _NS
         fresh = [scan for scan in near if abs(scan.mid_ns - frame.stamp_ns) <= limit]
         if not fresh:
-            what = 'no lidar has come yet' if not near else (
-                f'the nearest lidar sweep is {(frame.stamp_ns - near[0].mid_ns) / _NS:+.3f} s older than the image, '
-                f'expected within {settings.max_age} s (pairing.max_age)'
+            what = (
+                'no lidar has come yet'
+                if not near
+                else (
+                    f'the nearest lidar sweep is {(frame.stamp_ns - near[0].mid_ns) / _NS:+.3f} s older than '
+                    'the image, '
+                    f'expected within {settings.max_age} s (pairing.max_age)'
+                )
             )
             raise FrameRefused('no_lidar', what)
         return fresh
@@ -149,8 +154,13 @@ class DepthPipeline:
         body = self._trajectory.frame_id
         body_from_lidar = self._transforms.lookup(body, scan.frame_id) if body and settings.compensate else None
         return point_motion(
-            scan, frame.stamp_ns, camera_from_lidar, body_from_lidar, self._trajectory,
-            int(settings.max_extrapolation * _NS), settings.deskew,
+            scan,
+            frame.stamp_ns,
+            camera_from_lidar,
+            body_from_lidar,
+            self._trajectory,
+            int(settings.max_extrapolation * _NS),
+            settings.deskew,
         )
 
     def _measurement_std(self, scan: LidarScan, motion: PointMotion, frame: Frame) -> float:
@@ -188,6 +198,18 @@ class DepthPipeline:
             self._scans.clear()
             self._trajectory.clear()
             self.num_resets += 1
+
+
+def estimate_depth(
+    estimator: Estimator, frame: Frame, sparse: SparseDepth, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate, and hold back pixels that are too unsure (``output.max_relative_std``); see ``Estimator.estimate``."""
+    depth, std = estimator.estimate(frame, sparse)
+    limit = settings.output.max_relative_std
+    if limit > 0:
+        sure = std <= np.float32(limit) * depth
+        depth, std = np.where(sure, depth, np.float32(np.nan)), np.where(sure, std, np.float32(np.nan))
+    return depth, std
 
 
 class FrameQueue:

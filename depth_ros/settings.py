@@ -1,7 +1,8 @@
 """Every tunable, once: default, meaning, unit and bounds.
 
 The node declares its parameters from here, replay and training read the same fields, and YAML holds only differences.
-A parameter's ROS name is ``group.field``. Fields have ROS types only (bool, int, float, str, list of str), so there is no
+A parameter's ROS name is ``group.field``. Fields have ROS types only (bool, int, float, str, list of str), so there is
+no
 None: where a value can be absent, the docstring names the sentinel.
 """
 
@@ -62,13 +63,17 @@ class InputSettings:
         'auto',
         'Which image topic is read: raw (image), compressed (image/compressed), auto (raw where it is published, else '
         'compressed).',
-        choices=('auto', 'raw', 'compressed'), read_only=True,
+        choices=('auto', 'raw', 'compressed'),
+        read_only=True,
     )
     max_delay: float = param(
         0.2,
-        'When the estimator is slower than the camera, an image that lay unread for longer than this is dropped and counted '
+        'When the estimator is slower than the camera, an image that lay unread for longer than this is '
+        'dropped and counted '
         'if a newer one is there.',
-        unit='s', ge=0.0, le=10.0,
+        unit='s',
+        ge=0.0,
+        le=10.0,
     )
 
 
@@ -79,14 +84,22 @@ class PairingSettings:
     wait: float = param(
         0.1,
         'An image waits at most this long for a sweep that is nearer in time than those at hand; 0 = never.',
-        unit='s', ge=0.0, le=2.0,
+        unit='s',
+        ge=0.0,
+        le=2.0,
     )
-    max_age: float = param(0.5, 'A sweep farther than this from the image in time is not used.', unit='s', ge=0.0, le=10.0)
+    max_age: float = param(
+        0.5, 'A sweep farther than this from the image in time is not used.', unit='s', ge=0.0, le=10.0
+    )
     scans: int = param(
-        1, 'Sweeps put together into one measurement; more than one needs odometry, else the nearest alone is used.',
-        ge=1, le=20,
+        1,
+        'Sweeps put together into one measurement; more than one needs odometry, else the nearest alone is used.',
+        ge=1,
+        le=20,
     )
-    queue_size: int = param(8, 'Images that may wait; when one more comes, the oldest is dropped and counted.', ge=1, le=100)
+    queue_size: int = param(
+        8, 'Images that may wait; when one more comes, the oldest is dropped and counted.', ge=1, le=100
+    )
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,9 @@ class MotionSettings:
     assumed_speed: float = param(
         2.0,
         'Where no pose is known, the standard deviation of a measurement grows by this much per second of age.',
-        unit='m/s', ge=0.0, le=50.0,
+        unit='m/s',
+        ge=0.0,
+        le=50.0,
     )
 
 
@@ -129,11 +144,14 @@ class EstimatorSettings:
 class OutputSettings:
     """What is published, and how."""
 
-    encoding: str = param('32FC1', 'Depth as 32FC1 (metres, NaN unknown) or 16UC1 (millimetres, 0 unknown).',
-                          choices=('32FC1', '16UC1'))
+    encoding: str = param(
+        '32FC1', 'Depth as 32FC1 (metres, NaN unknown) or 16UC1 (millimetres, 0 unknown).', choices=('32FC1', '16UC1')
+    )
     max_relative_std: float = param(
-        0.0, 'Pixels whose standard deviation is above this share of their depth become unknown; 0 = keep all.',
-        ge=0.0, le=10.0,
+        0.0,
+        'Pixels whose standard deviation is above this share of their depth become unknown; 0 = keep all.',
+        ge=0.0,
+        le=10.0,
     )
     cloud_stride: int = param(1, 'The cloud holds every n-th row and column.', ge=1, le=16)
     color_max_depth: float = param(80.0, 'Depth at the far end of the colour scale.', unit='m', ge=0.5, le=1000.0)
@@ -144,8 +162,10 @@ class GradingSettings:
     """How the robot grades itself while it runs."""
 
     withhold: float = param(
-        0.02, 'Share of the lidar points that is kept from the estimator and used to score it; 0 = no grade.',
-        ge=0.0, le=0.9,
+        0.02,
+        'Share of the lidar points that is kept from the estimator and used to score it; 0 = no grade.',
+        ge=0.0,
+        le=0.9,
     )
     window: int = param(100, 'Images that the grade in the diagnostics covers.', ge=1, le=10000)
 
@@ -156,8 +176,10 @@ class CameraSettings:
 
     rectified: str = param(
         'auto',
-        'Whether the image is rectified: yes (use p and r), no (use k and d), auto (by the name of the topic and by d).',
-        choices=('auto', 'yes', 'no'), read_only=True,
+        'Whether the image is rectified: yes (use p and r), no (use k and d), auto (by the name of the topic '
+        'and by d).',
+        choices=('auto', 'yes', 'no'),
+        read_only=True,
     )
 
 
@@ -166,7 +188,8 @@ class TransformSettings:
     """Where cameras, lidars and the robot's base are, for places without TF."""
 
     static: list[str] = param(
-        [], "Static transforms, each 'parent child x y z qx qy qz qw' (metres, unit quaternion), used before TF.",
+        [],
+        "Static transforms, each 'parent child x y z qx qy qz qw' (metres, unit quaternion), used before TF.",
         read_only=True,
     )
     lidar_frame: str = param(
@@ -182,7 +205,9 @@ class DiagnosticsSettings:
     """When the node calls something wrong."""
 
     period: float = param(0.5, 'Time between two diagnostics messages.', unit='s', ge=0.1, le=10.0)
-    stale: float = param(1.0, 'An input that sent nothing for this long is reported as stopped.', unit='s', ge=0.1, le=60.0)
+    stale: float = param(
+        1.0, 'An input that sent nothing for this long is reported as stopped.', unit='s', ge=0.1, le=60.0
+    )
 
 
 @dataclass(frozen=True)
@@ -253,9 +278,7 @@ class Parameter:
         if self.choices and value not in self.choices:
             raise SettingsError(f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}')
         if self.type in (int, float) and not (
-            math.isfinite(value)
-            and (self.ge is None or value >= self.ge)
-            and (self.le is None or value <= self.le)
+            math.isfinite(value) and (self.ge is None or value >= self.ge) and (self.le is None or value <= self.le)
         ):
             raise SettingsError(f'{self.name} is {value}, expected {self.ge} to {self.le} {self.unit}'.rstrip())
         return value
@@ -267,7 +290,9 @@ def parameters(settings: type[Settings] = Settings) -> Iterator[Parameter]:
         group = get_type_hints(settings)[group_field.name]
         for item in dataclasses.fields(group):
             default = item.default if item.default is not dataclasses.MISSING else item.default_factory()
-            yield Parameter(name=f'{group_field.name}.{item.name}', type=type(default), default=default, **item.metadata)
+            yield Parameter(
+                name=f'{group_field.name}.{item.name}', type=type(default), default=default, **item.metadata
+            )
 
 
 def from_flat(values: Mapping[str, Any], base: Settings | None = None) -> Settings:
@@ -284,7 +309,7 @@ def from_flat(values: Mapping[str, Any], base: Settings | None = None) -> Settin
         SettingsError: an unknown name, a wrong type, or a value out of range.
     """
     settings = base or Settings()
-    known = {spec.name: spec for spec in parameters()}
+    known = {spec.name: spec for spec in parameters(type(settings))}
     changes: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         if name not in known:
@@ -299,7 +324,7 @@ def from_flat(values: Mapping[str, Any], base: Settings | None = None) -> Settin
 
 def to_flat(settings: Settings) -> dict[str, Any]:
     """Return every value as ``{'group.field': value}``."""
-    names = (spec.name.split('.') for spec in parameters())
+    names = (spec.name.split('.') for spec in parameters(type(settings)))
     return {f'{group}.{item}': getattr(getattr(settings, group), item) for group, item in names}
 
 
@@ -307,7 +332,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Read the differences from a node's parameter file.
 
     Args:
-        path: YAML with ``NODE: ros__parameters: ...`` (``/**`` or any node name; nested or dotted keys), or bare groups.
+        path: YAML with ``NODE: ros__parameters: ...`` (``/**`` or any node name; nested or dotted keys), or bare
+            groups.
 
     Returns:
         ``{'group.field': value}`` for ``from_flat``; ``ROS_PARAMETERS`` and QoS overrides left out.
@@ -324,12 +350,18 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f'parameters {str(path)!r} hold {type(content).__name__}, expected a mapping')
     values: dict[str, Any] = {}
-    sections = [value['ros__parameters'] for value in content.values()
-                if isinstance(value, dict) and isinstance(value.get('ros__parameters'), dict)]
+    sections = [
+        value['ros__parameters']
+        for value in content.values()
+        if isinstance(value, dict) and isinstance(value.get('ros__parameters'), dict)
+    ]
     for section in sections or [content]:
         values.update(_flatten(section))
-    return {name: value for name, value in values.items()
-            if name not in ROS_PARAMETERS and not name.startswith('qos_overrides.')}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in ROS_PARAMETERS and not name.startswith('qos_overrides.')
+    }
 
 
 def _flatten(section: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

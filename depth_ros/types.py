@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -62,7 +61,8 @@ class Camera:
         values = np.array([self.fx, self.fy, self.cx, self.cy], dtype=np.float64)
         if not np.isfinite(values).all() or self.fx <= 0 or self.fy <= 0:
             raise CameraError(
-                f'camera intrinsics are fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}, expected finite values and '
+                f'camera intrinsics are fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}, expected finite '
+                'values and '
                 'positive focal lengths; calibrate the camera or fix its CameraInfo'
             )
         if self.model not in DISTORTION_MODELS:
@@ -146,6 +146,8 @@ class LidarScan:
         ring: (N,) uint16 beam index, or None.
         intensity: (N,) float32 as shipped by the sensor, or None.
         notes: what was wrong with the message and how it was read all the same, one short sentence each.
+        time_span_ns: first and last of ``time_offset_ns``, (0, 0) without; worked out unless the maker of the scan
+            knows it.
     """
 
     stamp_ns: int
@@ -155,6 +157,7 @@ class LidarScan:
     ring: np.ndarray | None = None
     intensity: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    time_span_ns: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.points.ndim != 2 or self.points.shape[1] != 3 or self.points.dtype != np.float32:
@@ -163,16 +166,13 @@ class LidarScan:
             values = getattr(self, name)
             if values is not None and values.shape != (len(self.points),):
                 raise ShapeError(f'{name} has shape {values.shape}, expected ({len(self.points)},), one per point')
+        if self.time_span_ns is None:
+            offsets = self.time_offset_ns
+            timed = offsets is not None and len(offsets) > 0
+            object.__setattr__(self, 'time_span_ns', (int(offsets.min()), int(offsets.max())) if timed else (0, 0))
 
     def __len__(self) -> int:
         return len(self.points)
-
-    @cached_property
-    def time_span_ns(self) -> tuple[int, int]:
-        """First and last measurement time of a point minus ``stamp_ns``."""
-        if self.time_offset_ns is None or len(self.time_offset_ns) == 0:
-            return 0, 0
-        return int(self.time_offset_ns.min()), int(self.time_offset_ns.max())
 
     @property
     def mid_ns(self) -> int:
@@ -250,8 +250,8 @@ class Basis:
         num_scans: lidar sweeps used.
         num_points: visible lidar points used.
         lidar_age_ns: image stamp minus the time of the nearest sweep used, ns; negative = the sweep came later.
-        motion: ``deskewed`` (each point moved by its own time), ``compensated`` (sweep moved as a whole), ``assumed_static``
-            (no poses known at these times).
+        motion: ``deskewed`` (each point moved by its own time), ``compensated`` (sweep moved as a whole),
+            ``assumed_static`` (no poses known at these times).
     """
 
     num_scans: int

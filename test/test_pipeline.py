@@ -43,7 +43,9 @@ def make_pipeline(holdout=None, **values):
     tree = TransformTree()
     tree.add('camera', 'lidar', CAMERA_FROM_LIDAR)
     tree.add('base_link', 'lidar', np.eye(4))
-    return DepthPipeline(from_flat({key.replace('__', '.'): value for key, value in values.items()}), tree, Recorder(), holdout)
+    return DepthPipeline(
+        from_flat({key.replace('__', '.'): value for key, value in values.items()}), tree, Recorder(), holdout
+    )
 
 
 def test_the_sweep_nearest_in_time_is_used_before_or_after_the_image():

@@ -45,18 +45,23 @@ def test_bad_values_are_refused_in_one_line(values, text):
     assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('content', [
-    '/**:\n  ros__parameters:\n    use_sim_time: true\n    pairing:\n      wait: 0.2\n',
-    'depth_node:\n  ros__parameters:\n    pairing.wait: 0.2\n    qos_overrides:\n      points:\n        depth: 3\n',
-    'pairing:\n  wait: 0.2\n',
-])
+@pytest.mark.parametrize(
+    'content',
+    [
+        '/**:\n  ros__parameters:\n    use_sim_time: true\n    pairing:\n      wait: 0.2\n',
+        'depth_node:\n  ros__parameters:\n    pairing.wait: 0.2\n    qos_overrides:\n      points:\n        depth: 3\n',
+        'pairing:\n  wait: 0.2\n',
+    ],
+)
 def test_node_files_and_bare_groups_are_read_alike(tmp_path, content):
     path = tmp_path / 'node.yaml'
     path.write_text(content)
     assert load_yaml(path) == {'pairing.wait': 0.2}
 
 
-@pytest.mark.parametrize(('content', 'text'), [('{', 'no YAML'), ('- 1\n', 'expected a mapping'), (b'\xff\xfe\x00', 'no YAML')])
+@pytest.mark.parametrize(
+    ('content', 'text'), [('{', 'no YAML'), ('- 1\n', 'expected a mapping'), (b'\xff\xfe\x00', 'no YAML')]
+)
 def test_files_that_are_no_parameters(tmp_path, content, text):
     path = tmp_path / 'node.yaml'
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

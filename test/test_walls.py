@@ -10,8 +10,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROS_PACKAGES = (
-    'rclpy', 'rcl_interfaces', 'lifecycle_msgs', 'builtin_interfaces', 'std_msgs', 'sensor_msgs', 'geometry_msgs',
-    'nav_msgs', 'diagnostic_msgs', 'rosgraph_msgs', 'tf2_ros', 'tf2_msgs', 'cv_bridge', 'launch', 'launch_ros',
+    'rclpy',
+    'rcl_interfaces',
+    'lifecycle_msgs',
+    'builtin_interfaces',
+    'std_msgs',
+    'sensor_msgs',
+    'geometry_msgs',
+    'nav_msgs',
+    'diagnostic_msgs',
+    'rosgraph_msgs',
+    'tf2_ros',
+    'tf2_msgs',
+    'cv_bridge',
+    'launch',
+    'launch_ros',
 )
 # A room may import itself and the rooms named here.
 _CORE = {'types', 'errors', 'settings', 'files'}
@@ -72,7 +85,9 @@ def run_without(blocked, code):
 
 
 def test_everything_but_nodes_imports_where_there_is_no_ros():
-    names = [name for name, _ in ALL if name.split('.')[1:2] not in (['ros'], ['nodes']) and not name.endswith('network')]
+    names = [
+        name for name, _ in ALL if name.split('.')[1:2] not in (['ros'], ['nodes']) and not name.endswith('network')
+    ]
     done = run_without((*ROS_PACKAGES, 'open3d', 'torch'), '\n'.join(f'import {name}' for name in names))
     assert done.returncode == 0, done.stderr
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from depth_ros.errors import DepthRosError
 
-# Command -> one line of help. Each lives in the module of its name with ``add_arguments(parser)`` and ``run(arguments)``,
-# imported only when it is called, so that ``--help`` stays quick and a missing extra breaks only its own command.
+# Command -> one line of help. Each lives in the module of its name with ``add_arguments(parser)`` and
+# ``run(arguments)``, imported only when it is called, so that ``--help`` stays quick and a missing extra breaks only
+# its own command.
 COMMANDS = {
     'inspect': 'say what is in a bag, which topics would be used and why',
     'import': 'turn a public recording (KITTI) into a bag',
@@ -30,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, 2 for an error that has been said in one line, 130 for an interrupt.
     """
-    parser = argparse.ArgumentParser(prog='depth_ros', description='Dense metric depth from a camera and a sparse lidar.')
+    parser = argparse.ArgumentParser(
+        prog='depth_ros', description='Dense metric depth from a camera and a sparse lidar.'
+    )
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     argv = list(sys.argv[1:] if argv is None else argv)

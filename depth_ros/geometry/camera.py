@@ -1,6 +1,7 @@
 """Camera models: pinhole with ``plumb_bob``, ``rational_polynomial`` or ``equidistant`` distortion.
 
-Source: Zhang 2000 and the OpenCV documentation (calib3d, fisheye); coefficients in the order of ``sensor_msgs/CameraInfo``.
+Source: Zhang 2000 and the OpenCV documentation (calib3d, fisheye); coefficients in the order of
+``sensor_msgs/CameraInfo``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from depth_ros.errors import CameraError
 from depth_ros.types import Camera
 
 NONE, RADIAL_TANGENTIAL, EQUIDISTANT = 0, 1, 2
-_KINDS = {'none': NONE, 'plumb_bob': RADIAL_TANGENTIAL, 'rational_polynomial': RADIAL_TANGENTIAL, 'equidistant': EQUIDISTANT}
+_KINDS = {
+    'none': NONE,
+    'plumb_bob': RADIAL_TANGENTIAL,
+    'rational_polynomial': RADIAL_TANGENTIAL,
+    'equidistant': EQUIDISTANT,
+}
 # Lenses see less than this; beyond it polynomials fitted inside the image mean nothing.
 _MAX_TANGENT = 20.0
 
@@ -29,8 +35,8 @@ def model_arguments(camera: Camera) -> tuple[int, np.ndarray, np.ndarray, float]
         kind: NONE, RADIAL_TANGENTIAL or EQUIDISTANT.
         intrinsics: (4,) float64 fx, fy, cx, cy.
         distortion: (14,) float64, missing coefficients zero.
-        max_tangent: distance from the axis at z = 1 up to which the distortion is one to one. Beyond it a polynomial bends
-            back and would put points from far outside the view into the image.
+        max_tangent: distance from the axis at z = 1 up to which the distortion is one to one. Beyond it a polynomial
+            bends back and would put points from far outside the view into the image.
 
     Raises:
         CameraError: the model has a tilted sensor.
@@ -39,7 +45,8 @@ def model_arguments(camera: Camera) -> tuple[int, np.ndarray, np.ndarray, float]
     distortion[: camera.distortion.size] = camera.distortion
     if distortion[12:].any():
         raise CameraError(
-            f'distortion {camera.distortion.tolist()} tilts the sensor (13th and 14th coefficient), which is not supported; '
+            f'distortion {camera.distortion.tolist()} tilts the sensor (13th and 14th coefficient), which is '
+            'not supported; '
             'rectify the image first'
         )
     kind = _KINDS[camera.model]
@@ -59,7 +66,9 @@ def _one_to_one_limit(kind: int, d: np.ndarray) -> float:
         above = 1 + r2 * (d[0] + r2 * (d[1] + r2 * d[4]))
         below = 1 + r2 * (d[5] + r2 * (d[6] + r2 * d[7]))
         # A denominator that changes sign has a pole; nothing beyond it is one to one.
-        distorted = np.where(np.minimum.accumulate(below) > 1e-6, tangent * above / np.where(below > 1e-6, below, 1), -1)
+        distorted = np.where(
+            np.minimum.accumulate(below) > 1e-6, tangent * above / np.where(below > 1e-6, below, 1), -1
+        )
     bends = np.flatnonzero(np.diff(distorted) <= 0)
     return float(tangent[bends[0]]) if bends.size else np.inf
 
@@ -124,7 +133,8 @@ def _rays(kind, intrinsics, d, max_tangent, height, width):
             goal_x, goal_y = (column - cx) / fx, (row - cy) / fy
             x, y = goal_x, goal_y
             if kind == EQUIDISTANT:
-                # The distorted radius is nearly the angle, which may be beyond what the tangent of a pinhole can start from.
+                # The distorted radius is nearly the angle, which may be beyond what the tangent of a pinhole can start
+                # from.
                 r = math.sqrt(x * x + y * y)
                 if r > 1e-9:
                     start = math.tan(min(r, 1.5)) / r
@@ -144,7 +154,8 @@ def _rays(kind, intrinsics, d, max_tangent, height, width):
                     if abs(determinant) < 1e-12:
                         break
                     dx, dy = (e * ex - b * ey) / determinant, (a * ey - c * ex) / determinant
-                    # A full step may jump over the bend of the polynomial; half the radius at a time cannot go far astray.
+                    # A full step may jump over the bend of the polynomial; half the radius at a time cannot go far
+                    # astray.
                     length, most = math.sqrt(dx * dx + dy * dy), 0.5 * (math.sqrt(x * x + y * y) + 0.1)
                     if length > most:
                         dx, dy = dx * most / length, dy * most / length

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
+
 import numpy as np
 from numba import njit
 
@@ -9,50 +14,94 @@ from depth_ros.errors import ShapeError
 from depth_ros.types import Camera
 
 POINT_STEP = 16
+# The work is bound by memory: one core reaches about half of what the memory gives, four take all of it.
+_MAX_THREADS = 4
+_MIN_ROWS_PER_THREAD = 64
+_ORDERS = {'rgb8': 0, 'bgr8': 1, 'mono8': 2}
 
 
-def xyzrgb(depth: np.ndarray, rays: np.ndarray, image: np.ndarray, encoding: str, camera: Camera, stride: int,
-           out: np.ndarray) -> None:
+def xyzrgb(
+    depth: np.ndarray,
+    rays: np.ndarray | None,
+    image: np.ndarray,
+    encoding: str,
+    camera: Camera,
+    stride: int,
+    out: np.ndarray,
+) -> None:
     """Lift a depth image to coloured points, in the layout of an organised ``xyzrgb`` cloud.
 
     Args:
         depth: (H, W) float32 metres, NaN = unknown.
-        rays: (H, W, 2) float32 from ``camera.rays``.
+        rays: (H, W, 2) float32 from ``camera.rays``; may be None for cameras without distortion, which do not need it.
         image: (H, W, 3) or (H, W) uint8.
         encoding: ``rgb8``, ``bgr8`` or ``mono8``.
         camera: its ``rotation`` takes points back from image axes to the optical frame.
         stride: every n-th row and column becomes a point.
-        out: (ceil(H / stride), ceil(W / stride), 4) float32, filled: x, y, z in metres in the optical frame (NaN = unknown)
-            and the colour, whose bytes are b, g, r, 0.
+        out: (ceil(H / stride), ceil(W / stride), 4) float32, filled: x, y, z in metres in the optical frame (NaN =
+            unknown) and the colour, whose bytes are b, g, r, 0.
 
     Raises:
-        ShapeError: sizes differ.
+        ShapeError: sizes differ, or rays are missing.
     """
     height, width = depth.shape
     expected = (-(-height // stride), -(-width // stride), 4)
-    if rays.shape != (height, width, 2) or image.shape[:2] != (height, width) or out.shape != expected:
+    if image.shape[:2] != (height, width) or out.shape != expected:
         raise ShapeError(
-            f'depth {depth.shape}, rays {rays.shape}, image {image.shape} and out {out.shape} do not fit, expected out '
-            f'{expected} at stride {stride}'
+            f'depth {depth.shape}, image {image.shape} and out {out.shape} do not fit, expected out {expected} '
+            f'at stride {stride}'
         )
+    pinhole = camera.model == 'none'
+    if not pinhole and (rays is None or rays.shape != (height, width, 2)):
+        raise ShapeError(
+            f'rays are {None if rays is None else rays.shape}, expected {(height, width, 2)} for {camera.model}'
+        )
+    if pinhole:
+        rays = np.zeros((1, 1, 2), np.float32)
+    if encoding == 'mono8':
+        image = image[:, :, None]
     colour = out.view(np.uint32)  # integer writes: a float copy may alter bit patterns that are NaN
     back = np.ascontiguousarray(camera.rotation.T.astype(np.float32))
     turned = not np.array_equal(camera.rotation, np.eye(3))
-    if encoding == 'mono8':
-        image = image[:, :, None]
-    _fill(depth, rays, image, {'rgb8': 0, 'bgr8': 1, 'mono8': 2}[encoding], back, turned, stride, out, colour)
+    intrinsics = np.array([1 / camera.fx, 1 / camera.fy, camera.cx, camera.cy], np.float32)
+
+    def fill(first: int, last: int) -> None:
+        _fill(
+            depth, rays, pinhole, intrinsics, image, _ORDERS[encoding], back, turned, stride, first, last, out, colour
+        )
+
+    rows = expected[0]
+    parts = max(min(rows // _MIN_ROWS_PER_THREAD, _num_threads()), 1)
+    borders = [rows * part // parts for part in range(parts + 1)]
+    jobs = [_pool().submit(fill, *part) for part in pairwise(borders[1:])]
+    fill(borders[0], borders[1])
+    for job in jobs:
+        job.result()
+
+
+def _num_threads() -> int:
+    return min(os.cpu_count() or 1, _MAX_THREADS)
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_num_threads(), thread_name_prefix='cloud')
 
 
 @njit(nogil=True, cache=True)
-def _fill(depth, rays, image, order, back, turned, stride, out, colour):
-    for r in range(out.shape[0]):
+def _fill(depth, rays, pinhole, intrinsics, image, order, back, turned, stride, first_row, last_row, out, colour):
+    for r in range(first_row, last_row):
         row = r * stride
+        ray_y = (np.float32(row) - intrinsics[3]) * intrinsics[1]
         for c in range(out.shape[1]):
             column = c * stride
             z = depth[row, column]
-            x, y = rays[row, column, 0] * z, rays[row, column, 1] * z
-            if x != x:  # no ray, no point: never a half-known one
-                z = x
+            if pinhole:
+                x, y = (np.float32(column) - intrinsics[2]) * intrinsics[0] * z, ray_y * z
+            else:
+                x, y = rays[row, column, 0] * z, rays[row, column, 1] * z
+                if x != x:  # no ray, no point: never a half-known one
+                    z = x
             if turned:
                 x, y, z = (
                     back[0, 0] * x + back[0, 1] * y + back[0, 2] * z,

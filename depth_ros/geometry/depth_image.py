@@ -44,8 +44,8 @@ def from_metres(metres: np.ndarray, encoding: str) -> np.ndarray:
         encoding: one of ``ENCODINGS``.
 
     Returns:
-        (H, W) float32 (the same array) for 32FC1; (H, W) uint16 for 16UC1, rounded, where depths that millimetres in 16 bits
-        cannot hold (under 0.5 mm, over 65.535 m) are unknown, never clipped.
+        (H, W) float32 (the same array) for 32FC1; (H, W) uint16 for 16UC1, rounded, where depths that millimetres in 16
+        bits cannot hold (under 0.5 mm, over 65.535 m) are unknown, never clipped.
 
     Raises:
         MessageError: another encoding.

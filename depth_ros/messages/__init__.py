@@ -1,1 +1,4 @@
-"""Messages to arrays and back. Duck-typed: messages of rclpy and of bag readers have the same fields, so one decoder serves both."""
+"""Messages to arrays and back.
+
+Duck-typed: messages of rclpy and of bag readers have the same fields, so one decoder serves both.
+"""

@@ -1,4 +1,7 @@
-"""Cameras: ``sensor_msgs/CameraInfo`` to ``Camera`` and back. ROS 1 names (D, K, R, P) and ROS 2 names (d, k, r, p) alike."""
+"""Cameras: ``sensor_msgs/CameraInfo`` to ``Camera`` and back.
+
+The names of ROS 1 (D, K, R, P) and of ROS 2 (d, k, r, p) are read alike.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,8 @@ def decode_camera(message: Any, rectified: bool, frame_id: str = '') -> Camera:
         matrix, rotation = k.reshape(3, 3), np.eye(3)
         if message.distortion_model not in _MODELS:
             raise CameraError(
-                f'distortion model is {message.distortion_model!r}, expected one of {", ".join(m for m in _MODELS if m)}'
+                f'distortion model is {message.distortion_model!r}, expected one of '
+                f'{", ".join(m for m in _MODELS if m)}'
             )
         model = _MODELS[message.distortion_model]
         distortion = d if model != 'none' and d.any() else np.zeros(0)
@@ -61,10 +65,16 @@ def decode_camera(message: Any, rectified: bool, frame_id: str = '') -> Camera:
     roi = message.roi
     width, height = (roi.width, roi.height) if roi.width and roi.height else (message.width, message.height)
     return Camera(
-        width=width // x_bin, height=height // y_bin,
-        fx=float(matrix[0, 0]) / x_bin, fy=float(matrix[1, 1]) / y_bin,
-        cx=(float(matrix[0, 2]) - roi.x_offset) / x_bin, cy=(float(matrix[1, 2]) - roi.y_offset) / y_bin,
-        frame_id=frame_id, model=model, distortion=distortion, rotation=rotation,
+        width=width // x_bin,
+        height=height // y_bin,
+        fx=float(matrix[0, 0]) / x_bin,
+        fy=float(matrix[1, 1]) / y_bin,
+        cx=(float(matrix[0, 2]) - roi.x_offset) / x_bin,
+        cy=(float(matrix[1, 2]) - roi.y_offset) / y_bin,
+        frame_id=frame_id,
+        model=model,
+        distortion=distortion,
+        rotation=rotation,
     )
 
 

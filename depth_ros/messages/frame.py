@@ -51,7 +51,9 @@ class FrameDecoder:
         """
         if self._info is None:
             raise CameraError(f'no CameraInfo has come for {self._topic!r}; publish it with the images')
-        frame_id = self._settings.transforms.camera_frame or frame_id.lstrip('/') or self._info.header.frame_id.lstrip('/')
+        frame_id = (
+            self._settings.transforms.camera_frame or frame_id.lstrip('/') or self._info.header.frame_id.lstrip('/')
+        )
         key = (frame_id, *_content(self._info))
         if key != self._key or self._camera is None:
             rectified = is_rectified(self._info, self._topic, self._settings.camera.rectified)
@@ -75,7 +77,8 @@ class FrameDecoder:
         image, encoding = decode_compressed(message) if hasattr(message, 'format') else decode_image(message)
         if image.shape[:2] != camera.shape:
             raise CameraError(
-                f'CameraInfo is of a {camera.width}x{camera.height} camera, the image is {image.shape[1]}x{image.shape[0]}; '
+                f'CameraInfo is of a {camera.width}x{camera.height} camera, the image is '
+                f'{image.shape[1]}x{image.shape[0]}; '
                 'does it belong to this image?'
             )
         return Frame(stamp_ns(message), image, encoding, camera)
@@ -85,5 +88,15 @@ def _content(info: Any) -> tuple[Any, ...]:
     upper = not hasattr(info, 'k')  # ROS 1 names
     arrays = (bytes(memoryview(getattr(info, name.upper() if upper else name))) for name in 'dkrp')
     roi = info.roi
-    return (*arrays, info.width, info.height, info.distortion_model, info.binning_x, info.binning_y, roi.x_offset, roi.y_offset,
-            roi.width, roi.height)
+    return (
+        *arrays,
+        info.width,
+        info.height,
+        info.distortion_model,
+        info.binning_x,
+        info.binning_y,
+        roi.x_offset,
+        roi.y_offset,
+        roi.width,
+        roi.height,
+    )

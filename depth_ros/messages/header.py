@@ -31,9 +31,9 @@ def body(data: Any) -> np.ndarray:
 def set_body(message: Any, values: np.ndarray) -> None:
     """Fill the ``data`` of a message.
 
-    rclpy's setter iterates over anything that is not an ``array.array`` (2,700 times the cost of a copy, measured). Its C
-    converter, however, takes any contiguous buffer from the private attribute, without a copy; where a release has no such
-    attribute, one copy into an ``array.array`` does.
+    rclpy's setter iterates over anything that is not an ``array.array`` (2,700 times the cost of a copy, measured). Its
+    C converter, however, takes any contiguous buffer from the private attribute, without a copy; where a release has no
+    such attribute, one copy into an ``array.array`` does.
 
     Args:
         message: an Image, CompressedImage or PointCloud2 whose ``data`` is uint8[].

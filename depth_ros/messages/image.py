@@ -76,7 +76,8 @@ def read_rows(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
         channels: values per pixel.
 
     Returns:
-        (H, W, channels) or, for one channel, (H, W); a view, rows may be padded; native byte order (copied if it was not).
+        (H, W, channels) or, for one channel, (H, W); a view, rows may be padded; native byte order (copied if it was
+        not).
 
     Raises:
         MessageError: sizes contradict each other or the data is too short.
@@ -87,7 +88,8 @@ def read_rows(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
         raise MessageError(f'image is {width}x{height}, expected at least one pixel')
     if step < used:
         raise MessageError(
-            f'image step is {step} bytes, expected at least {used} for width {width} of {message.encoding}; fix the driver'
+            f'image step is {step} bytes, expected at least {used} for width {width} of {message.encoding}; '
+            'fix the driver'
         )
     data = body(message.data)
     needed = step * (height - 1) + used
@@ -96,7 +98,9 @@ def read_rows(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
             f'image has {len(data)} bytes, expected {step * height} for {height} rows of {step}; it is truncated'
         )
     if step % dtype.itemsize:
-        raise MessageError(f'image step is {step} bytes, expected a multiple of {dtype.itemsize} for {message.encoding}')
+        raise MessageError(
+            f'image step is {step} bytes, expected a multiple of {dtype.itemsize} for {message.encoding}'
+        )
     shape = (height, width, channels) if channels > 1 else (height, width)
     strides = (step, channels * dtype.itemsize, dtype.itemsize)[: len(shape)]
     if bool(message.is_bigendian) == (sys.byteorder == 'big') or dtype.itemsize == 1:
@@ -123,7 +127,8 @@ def decode_compressed(message: Any) -> tuple[np.ndarray, str]:
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
     if pixels is None:
         raise MessageError(
-            f'compressed image of {len(data)} bytes in format {message.format!r} cannot be decoded, expected whole JPEG or '
+            f'compressed image of {len(data)} bytes in format {message.format!r} cannot be decoded, expected '
+            'whole JPEG or '
             'PNG data'
         )
     if pixels.dtype == np.uint16:

@@ -22,8 +22,12 @@ def decode_odometry(message: Any) -> Pose:
     child = message.child_frame_id.lstrip('/')
     if not child:
         raise MessageError('odometry has an empty child_frame_id, expected the frame of the moving body (base_link)')
-    return Pose(stamp_ns(message), _matrix(pose.position, pose.orientation, 'odometry'),
-                message.header.frame_id.lstrip('/'), child)
+    return Pose(
+        stamp_ns(message),
+        _matrix(pose.position, pose.orientation, 'odometry'),
+        message.header.frame_id.lstrip('/'),
+        child,
+    )
 
 
 def decode_transform(message: Any) -> tuple[str, str, np.ndarray]:
@@ -44,8 +48,6 @@ def decode_transform(message: Any) -> tuple[str, str, np.ndarray]:
 
 def _matrix(translation: Any, rotation: Any, what: str) -> np.ndarray:
     try:
-        return rigid(
-            (translation.x, translation.y, translation.z), (rotation.x, rotation.y, rotation.z, rotation.w)
-        )
+        return rigid((translation.x, translation.y, translation.z), (rotation.x, rotation.y, rotation.z, rotation.w))
     except ShapeError as error:
         raise MessageError(f'{what}: {error}') from error

@@ -48,7 +48,9 @@ def test_cloud(encoding, order, stride):
     np.testing.assert_array_equal(out[..., 2], z)
     bgr0 = out[..., 3:].copy().view(np.uint8)
     expected = image[::stride, ::stride]
-    np.testing.assert_array_equal(bgr0[..., :3], expected[..., order] if order else np.repeat(expected[..., None], 3, -1))
+    np.testing.assert_array_equal(
+        bgr0[..., :3], expected[..., order] if order else np.repeat(expected[..., None], 3, -1)
+    )
     assert np.isnan(out[3 // stride, 3 // stride, :3]).all()
 
 
@@ -66,5 +68,12 @@ def test_cloud_is_in_the_optical_frame_also_when_the_image_was_rectified_by_a_tu
 def test_sizes_that_differ_are_refused():
     camera = Camera(8, 6, 10.0, 10.0, 4.0, 3.0)
     with pytest.raises(ShapeError, match='do not fit'):
-        xyzrgb(np.zeros((6, 7), np.float32), rays(camera), np.zeros((6, 8), np.uint8), 'mono8', camera, 1,
-               np.zeros((6, 8, 4), np.float32))
+        xyzrgb(
+            np.zeros((6, 7), np.float32),
+            rays(camera),
+            np.zeros((6, 8), np.uint8),
+            'mono8',
+            camera,
+            1,
+            np.zeros((6, 8, 4), np.float32),
+        )

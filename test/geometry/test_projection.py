@@ -56,7 +56,9 @@ def box_and_wall(lidar_height):
     """A lidar above (+) or below (-) the camera sees a box 4 m away in front of a wall at 20 m, on a fine grid."""
     lidar = np.array([0.0, -lidar_height, 0.0])  # optical axes: y down
     azimuth, elevation = np.meshgrid(np.radians(np.arange(-30, 30, 0.25)), np.radians(np.arange(-25, 25, 0.5)))
-    direction = np.stack([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], -1)
+    direction = np.stack(
+        [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], -1
+    )
     direction = direction.reshape(-1, 3)
     on_box = lidar + direction * (4.0 / direction[:, 2:])
     hits_box = (np.abs(on_box[:, 0]) < 0.8) & (np.abs(on_box[:, 1]) < 0.8)
@@ -114,8 +116,9 @@ def test_deskew_puts_each_point_where_it_was_measured():
         half = turn_rate * ns / 1e9 / 2
         return rigid([speed * ns / 1e9, 0, 0], [0, 0, np.sin(half), np.cos(half)])
 
-    measured = np.array([(np.linalg.inv(body_at(1_000_000_000 + int(dt))) @ p)[:3]
-                         for dt, p in zip(offsets, homogeneous, strict=True)])
+    measured = np.array(
+        [(np.linalg.inv(body_at(1_000_000_000 + int(dt))) @ p)[:3] for dt, p in zip(offsets, homogeneous, strict=True)]
+    )
     expected = (OPTICAL_FROM_BODY @ np.linalg.inv(body_at(image_ns)) @ homogeneous.T).T
     scan = scan_of(measured, time_offset_ns=offsets)
     errors = {}

@@ -20,7 +20,11 @@ def info(upper=False, **changes):
     }
     fields = {
         'header': SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=5), frame_id='/camera_optical'),
-        'width': 640, 'height': 480, 'distortion_model': 'plumb_bob', 'binning_x': 0, 'binning_y': 0,
+        'width': 640,
+        'height': 480,
+        'distortion_model': 'plumb_bob',
+        'binning_x': 0,
+        'binning_y': 0,
         'roi': SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False),
         **{name.upper() if upper else name: np.array(value) for name, value in values.items()},
     }
@@ -82,10 +86,13 @@ def test_whether_images_are_rectified(topic, d, setting, expected):
     assert is_rectified(info(d=np.array(d)), topic, setting) is expected
 
 
-@pytest.mark.parametrize('camera', [
-    Camera(64, 48, 50.0, 51.0, 31.0, 23.0, 'optical'),
-    Camera(64, 48, 50.0, 51.0, 31.0, 23.0, 'optical', 'equidistant', np.array([0.1, 0.2, 0.3, 0.4])),
-])
+@pytest.mark.parametrize(
+    'camera',
+    [
+        Camera(64, 48, 50.0, 51.0, 31.0, 23.0, 'optical'),
+        Camera(64, 48, 50.0, 51.0, 31.0, 23.0, 'optical', 'equidistant', np.array([0.1, 0.2, 0.3, 0.4])),
+    ],
+)
 def test_what_is_filled_is_read_back(camera):
     message = fill_camera_info(info(), camera, 7_000_000_009)
     again = decode_camera(message, rectified=camera.model == 'none')
@@ -98,7 +105,8 @@ def odometry(child='base_link', **changes):
     position = SimpleNamespace(x=1.0, y=2.0, z=3.0)
     orientation = SimpleNamespace(**{'x': 0.0, 'y': 0.0, 'z': 0.0, 'w': 1.0, **changes})
     return SimpleNamespace(
-        header=SimpleNamespace(stamp=SimpleNamespace(sec=2, nanosec=3), frame_id='odom'), child_frame_id=child,
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=2, nanosec=3), frame_id='odom'),
+        child_frame_id=child,
         pose=SimpleNamespace(pose=SimpleNamespace(position=position, orientation=orientation)),
     )
 
@@ -110,9 +118,14 @@ def test_odometry():
     assert (pose.frame_id, pose.child_frame_id) == ('odom', 'base_link')
 
 
-@pytest.mark.parametrize(('message', 'text'), [
-    (odometry(w=0.0), 'no direction'), (odometry(x=float('nan')), 'no direction'), (odometry(child=''), 'child_frame_id'),
-])
+@pytest.mark.parametrize(
+    ('message', 'text'),
+    [
+        (odometry(w=0.0), 'no direction'),
+        (odometry(x=float('nan')), 'no direction'),
+        (odometry(child=''), 'child_frame_id'),
+    ],
+)
 def test_odometry_that_says_nothing_is_refused(message, text):
     with pytest.raises(MessageError, match=text):
         decode_odometry(message)

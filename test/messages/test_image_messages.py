@@ -17,8 +17,13 @@ def message_of(pixels, encoding, padding=0, big_endian=False):
     rows = np.ascontiguousarray(pixels).reshape(height, -1).view(np.uint8)
     data = np.hstack([rows, np.zeros((height, padding), np.uint8)])
     return SimpleNamespace(
-        header=SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id=''), height=height, width=width,
-        encoding=encoding, is_bigendian=int(big_endian), step=data.shape[1], data=data.reshape(-1),
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id=''),
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=int(big_endian),
+        step=data.shape[1],
+        data=data.reshape(-1),
     )
 
 
@@ -83,8 +88,11 @@ def test_png_is_exact(shape):
 
 @pytest.mark.parametrize(
     ('data', 'format_', 'text'),
-    [(b'', 'jpeg', '0 bytes'), (b'no image at all', 'jpeg', 'cannot be decoded'),
-     (b'1234', '16UC1; compressedDepth png', 'which is depth')],
+    [
+        (b'', 'jpeg', '0 bytes'),
+        (b'no image at all', 'jpeg', 'cannot be decoded'),
+        (b'1234', '16UC1; compressedDepth png', 'which is depth'),
+    ],
 )
 def test_compressed_data_that_is_no_image_is_refused(data, format_, text):
     with pytest.raises(MessageError, match=text):

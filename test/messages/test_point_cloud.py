@@ -20,21 +20,30 @@ def field(name, offset, datatype, count=1):
 def cloud(columns, padding=0, big_endian=False, extra=b''):
     """A PointCloud2 with the given columns: {name: array}."""
     order = '>' if big_endian else '<'
-    dtype = np.dtype({
-        'names': list(columns),
-        'formats': [order + values.dtype.str[1:] for values in columns.values()],
-        'offsets': np.cumsum([0] + [values.dtype.itemsize for values in columns.values()])[:-1].tolist(),
-        'itemsize': sum(values.dtype.itemsize for values in columns.values()) + padding,
-    })
+    dtype = np.dtype(
+        {
+            'names': list(columns),
+            'formats': [order + values.dtype.str[1:] for values in columns.values()],
+            'offsets': np.cumsum([0] + [values.dtype.itemsize for values in columns.values()])[:-1].tolist(),
+            'itemsize': sum(values.dtype.itemsize for values in columns.values()) + padding,
+        }
+    )
     points = np.zeros(len(next(iter(columns.values()))), dtype)
     for name, values in columns.items():
         points[name] = values
     sec, nanosec = divmod(STAMP_NS, 10**9)
     return SimpleNamespace(
         header=SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id='lidar'),
-        height=1, width=len(points), point_step=dtype.itemsize, row_step=dtype.itemsize * len(points),
-        is_bigendian=big_endian, is_dense=True, data=np.frombuffer(points.tobytes() + extra, np.uint8),
-        fields=[field(name, dtype.fields[name][1], DATATYPES[values.dtype.str[1:]]) for name, values in columns.items()],
+        height=1,
+        width=len(points),
+        point_step=dtype.itemsize,
+        row_step=dtype.itemsize * len(points),
+        is_bigendian=big_endian,
+        is_dense=True,
+        data=np.frombuffer(points.tobytes() + extra, np.uint8),
+        fields=[
+            field(name, dtype.fields[name][1], DATATYPES[values.dtype.str[1:]]) for name, values in columns.items()
+        ],
     )
 
 
@@ -86,8 +95,10 @@ def test_times_of_all_drivers_become_ns_after_the_stamp(name, values):
     np.testing.assert_allclose(scan.time_offset_ns, [0, 10_000_000, 99_000_000], atol=300)
 
 
-@pytest.mark.parametrize('values', [np.array([0.0, np.nan, 0.1], 'f4'), np.array([0.0, 5.0, 0.1], 'f4'),
-                                    np.array([0, 3_000_000_000, 5], 'u4')])
+@pytest.mark.parametrize(
+    'values',
+    [np.array([0.0, np.nan, 0.1], 'f4'), np.array([0.0, 5.0, 0.1], 'f4'), np.array([0, 3_000_000_000, 5], 'u4')],
+)
 def test_times_that_make_no_sweep_are_left_out_with_a_note(values):
     columns, _ = xyz(3)
     scan = decode_cloud(cloud({**columns, 'time': values}))
@@ -138,8 +149,14 @@ def empty_message():
 
 def test_what_is_filled_is_read_back():
     _, values = xyz(7)
-    scan = LidarScan(STAMP_NS, values, 'lidar', np.arange(7, dtype=np.int32) * 1000, np.arange(7, dtype=np.uint16),
-                     np.arange(7, dtype=np.float32))
+    scan = LidarScan(
+        STAMP_NS,
+        values,
+        'lidar',
+        np.arange(7, dtype=np.int32) * 1000,
+        np.arange(7, dtype=np.uint16),
+        np.arange(7, dtype=np.float32),
+    )
     again = decode_cloud(fill_lidar_cloud(empty_message(), SimpleNamespace, scan))
     for name in ('points', 'time_offset_ns', 'ring', 'intensity'):
         np.testing.assert_array_equal(getattr(again, name), getattr(scan, name))
