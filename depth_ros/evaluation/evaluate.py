@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,14 +22,25 @@ from depth_ros.evaluation.metrics import MAX_DEPTH, distance_to_measurement, ran
 from depth_ros.evaluation.replay import Event, ReplayCounts, replay
 from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
 from depth_ros.evaluation.snapshot import Album, take_snapshot
-from depth_ros.pipeline import DepthPipeline, Holdout
+from depth_ros.pipeline import DepthPipeline, Holdout, estimate_depth
 from depth_ros.settings import Settings, to_flat
 from depth_ros.types import DepthEstimate, LidarScan, Pose, SparseDepth
 
 DEFAULT_INPUT_FRACTION = 0.9
 _SCANS_TO_COUNT_RINGS = 10
 
-Listener = Callable[[DepthEstimate | Pose], None]
+
+class Listener(Protocol):
+    """Hears what is replayed."""
+
+    def add_pose(self, pose: Pose) -> None:
+        """Called with every pose, before the images that come after it."""
+        ...
+
+    def add_estimate(self, estimate: DepthEstimate) -> None:
+        """Called with every estimate of the first method."""
+        ...
+
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ def evaluate(
         settings: as the node would have them.
         options: what to evaluate, and how.
         progress: called with the number of images answered or refused, and how many there are.
-        listeners: called with every estimate of the first method and with every pose, in the order of the replay.
+        listeners: told of every estimate of the first method and of every pose, in the order of the replay.
 
     Returns:
         The result; after an interrupt (SIGINT) that of the images done so far.
@@ -108,6 +119,7 @@ def evaluate(
     Raises:
         BagError: the bag cannot be read, has no camera or lidar, or no image could be answered or scored.
         SettingsError: options or settings do not fit the recording.
+        KeyboardInterrupt: it was interrupted before the first image was answered.
     """
     estimators = {name: create_estimator(settings, name) for name in options.methods or (settings.estimator.method,)}
     with Recording(bag, options.overrides, settings) as recording:
@@ -119,6 +131,8 @@ def evaluate(
         holdout, withheld_text = _holdout(bag, settings, options)
         run = _Run(recording, settings, options, estimators, holdout, progress, listeners)
         run.play()
+        if run.interrupted and not run.answered:
+            raise KeyboardInterrupt
         if not run.answered:
             raise BagError(run.nothing_text(bag))
         document = run.document(bag, withheld_text)
@@ -187,7 +201,7 @@ class _Run:
         for log_ns, item in self.recording.events():
             if isinstance(item, Pose):
                 for listener in self.listeners:
-                    listener(item)
+                    listener.add_pose(item)
             yield log_ns, item
 
     def _take(self, estimate: DepthEstimate) -> None:
@@ -197,7 +211,7 @@ class _Run:
                 depth[name], std[name], times[name] = estimate.depth, estimate.std, estimate.stage_ns['estimate']
             else:
                 started = time.perf_counter_ns()
-                depth[name], std[name] = estimator.estimate(estimate.frame, estimate.sparse)
+                depth[name], std[name] = estimate_depth(estimator, estimate.frame, estimate.sparse, self.settings)
                 times[name] = time.perf_counter_ns() - started
         truth = estimate.withheld if estimate.withheld is not None else _nothing(estimate.frame.camera.shape)
         scored = {name: sample(depth[name], std[name], truth, self.options.max_depth) for name in depth}
@@ -212,7 +226,7 @@ class _Run:
         if self.options.pictures and self.album.wants(self.answered, quality):
             self.album.add(take_snapshot(self.answered, estimate, depth, std, scored, quality))
         for listener in self.listeners:
-            listener(estimate)
+            listener.add_estimate(estimate)
         self.answered += 1
         self.motion[estimate.basis.motion] += 1
         self.ages_ns.append(estimate.basis.lidar_age_ns)
@@ -222,8 +236,6 @@ class _Run:
 
     def nothing_text(self, bag: Path) -> str:
         """Why there is no result at all."""
-        if self.interrupted:
-            return f'interrupted before the first image of bag {str(bag)!r} was answered'
         reasons = {**self.refusals}
         for reason, _ in self.recording.refused.most_common(1):
             reasons.setdefault('messages', reason)

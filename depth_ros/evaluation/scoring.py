@@ -102,10 +102,17 @@ class MethodScore:
 
 
 def percentiles(times_ns: Sequence[int]) -> dict[str, float]:
-    """``p50``, ``p95`` and ``p99`` in ms of wall times in ns; NaN where there are none."""
+    """Say how long something took.
+
+    Args:
+        times_ns: wall times, ns, in order; the first is left out where there are more, because it loads and compiles.
+
+    Returns:
+        ``p50``, ``p95`` and ``p99`` in ms; NaN where there are no times.
+    """
     if not len(times_ns):
         return {f'p{share}': float('nan') for share in PERCENTILES}
-    values = np.percentile(np.asarray(times_ns, np.float64) / 1e6, PERCENTILES)
+    values = np.percentile(np.asarray(times_ns[1:] or times_ns, np.float64) / 1e6, PERCENTILES)
     return {f'p{share}': float(value) for share, value in zip(PERCENTILES, values, strict=True)}
 
 

@@ -1,0 +1,204 @@
+"""``depth_ros evaluate``: replay a bag, withhold lidar points, say how good the depth is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from depth_ros.bags.recording import Recording
+from depth_ros.bags.select import TopicOverrides
+from depth_ros.bags.transforms import transform_topics
+from depth_ros.errors import SettingsError
+from depth_ros.evaluation.cloud_export import CloudBuilder, Drive, MeshBuilder, open3d, remove_outliers, write_cloud
+from depth_ros.evaluation.evaluate import (
+    DEFAULT_INPUT_FRACTION,
+    Evaluation,
+    EvaluationOptions,
+    Listener,
+    evaluate,
+)
+from depth_ros.evaluation.metrics import KEYS, MAX_DEPTH
+from depth_ros.evaluation.output import OutputFolder, check_free
+from depth_ros.evaluation.report import LABELS, build_report, number
+from depth_ros.files import output_errors
+from depth_ros.settings import METHODS, Settings, from_flat, load_yaml
+
+METRICS_NAME = 'metrics.json'
+REPORT_NAME = 'report.html'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument('bag', type=Path, help='bag: .mcap, .db3 or .bag file, or the folder of a ROS 2 bag')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
+    parser.add_argument(
+        '--method', default='', metavar='NAME,...',
+        help=f'methods to compare, the first one in detail: {", ".join(METHODS)} (default: that of the parameters)',
+    )
+    holdout = parser.add_mutually_exclusive_group()
+    holdout.add_argument(
+        '--input-rings', type=int, metavar='N', help='give the methods N evenly spaced lidar rings, score on the others'
+    )
+    holdout.add_argument(
+        '--input-fraction', type=float, metavar='F',
+        help=f'give the methods this share of the points, score on the others (default: {DEFAULT_INPUT_FRACTION})',
+    )
+    parser.add_argument('--params', type=Path, metavar='YAML', help="the node's parameter file")
+    parser.add_argument('--image', default='', metavar='TOPIC', help='image topic, raw or compressed')
+    parser.add_argument('--camera-info', default='', metavar='TOPIC', help='topic of its calibration')
+    parser.add_argument('--points', default='', metavar='TOPIC', help='lidar topic')
+    parser.add_argument('--odometry', default='', metavar='TOPIC', help='odometry topic')
+    parser.add_argument('--max-frames', type=int, default=0, metavar='N', help='stop after N images')
+    parser.add_argument('--every', type=int, default=1, metavar='N', help='answer only every N-th image')
+    parser.add_argument(
+        '--max-depth', type=float, default=MAX_DEPTH, metavar='M', help='score up to this depth in m (default: '
+        '%(default)g)'
+    )
+    parser.add_argument(
+        '--cloud', type=Path, metavar='PLY',
+        help='write a coloured cloud: fused along the drive where there is odometry, else of the image in the middle',
+    )
+    parser.add_argument('--open3d-clean', action='store_true', help='remove outliers from the cloud (needs Open3D)')
+    parser.add_argument('--mesh', type=Path, metavar='PLY', help='write a mesh fused along the drive (needs Open3D)')
+    parser.add_argument('--no-report', action='store_true', help=f'write {METRICS_NAME} only')
+    parser.add_argument('--overwrite', action='store_true', help='replace the results of an earlier run')
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command.
+
+    After an interrupt (Ctrl-C) the images done so far are written, with ``"interrupted": true``; a second one while
+    they are written leaves nothing.
+
+    Raises:
+        DepthRosError: see ``evaluate``; also where something cannot be written.
+        KeyboardInterrupt: it was interrupted.
+    """
+    settings = from_flat(load_yaml(arguments.params)) if arguments.params else Settings()
+    options = EvaluationOptions(
+        methods=tuple(name.strip() for name in arguments.method.split(',') if name.strip()),
+        input_rings=_input_rings(arguments.input_rings),
+        input_fraction=DEFAULT_INPUT_FRACTION if arguments.input_fraction is None else arguments.input_fraction,
+        max_depth=arguments.max_depth, max_frames=arguments.max_frames, every=arguments.every,
+        overrides=TopicOverrides(arguments.image, arguments.camera_info, arguments.points, arguments.odometry),
+        pictures=not arguments.no_report,
+    )
+    if arguments.open3d_clean and not arguments.cloud:
+        raise SettingsError('--open3d-clean cleans a cloud; name its file with --cloud')
+    if arguments.open3d_clean or arguments.mesh:
+        open3d()
+    for path in (arguments.cloud, arguments.mesh):
+        if path is not None:
+            check_free(path, arguments.overwrite)
+    progress = Progress()
+    with OutputFolder(arguments.out, METRICS_NAME, arguments.overwrite) as folder:
+        cloud, mesh, listeners = _builders(arguments, settings, options)
+        try:
+            evaluation = evaluate(arguments.bag, settings, options, progress, listeners)
+        finally:
+            progress.close()
+        text = json.dumps(evaluation.document, indent=2, allow_nan=False, ensure_ascii=False) + '\n'
+        with output_errors(arguments.out):
+            (folder / METRICS_NAME).write_text(text, encoding='utf-8')
+            if not arguments.no_report:
+                (folder / REPORT_NAME).write_text(build_report(evaluation), encoding='utf-8')
+    if cloud is not None:
+        points, colours = cloud.points()
+        if arguments.open3d_clean:
+            points, colours = remove_outliers(points, colours)
+        write_cloud(arguments.cloud, points, colours, _cloud_text(cloud))
+    if mesh is not None:
+        mesh.write(arguments.mesh)
+    print(table(evaluation))
+    print(f'\nresults: {arguments.out}' + ('' if arguments.no_report else f'\nreport:  {arguments.out / REPORT_NAME}'))
+    for name, path in (('cloud', arguments.cloud), ('mesh', arguments.mesh)):
+        if path is not None:
+            print(f'{name + ":":8} {path}')
+    if evaluation.interrupted:
+        raise KeyboardInterrupt
+
+
+def table(evaluation: Evaluation) -> str:
+    """The figures of all methods, as a terminal shows them."""
+    document = evaluation.document
+    counts, methods = document['counts'], document['methods']
+    heads = ['method', *(LABELS[key] for key in KEYS)]
+    rows = [[name, *(number(entry['pooled'][key], key) for key in KEYS)] for name, entry in methods.items()]
+    widths = [max(len(row[k]) for row in [heads, *rows]) for k in range(len(heads))]
+    # The name to the left, figures to the right.
+    layout = '  '.join([f'{{:<{widths[0]}}}', *(f'{{:>{width}}}' for width in widths[1:])])
+    lines = [layout.format(*row) for row in [heads, *rows]]
+    lines.insert(1, '-' * len(lines[0]))
+    first = next(iter(methods.values()))
+    lines.append(
+        f'\n{counts["answered"]} of {counts["images"]} images answered, {first["points"]["num_truth"]:,} withheld '
+        'points up to '
+        f'{document["max_depth"]:g} m; {document["holdout"]["text"]}.'
+    )
+    lines += [f'refused {count} x {reason}: {counts["refused_because"][reason]}' for reason, count in
+              counts['refused'].items()]
+    lines += [f'undecodable {count} x {reason}' for reason, count in counts['undecodable'].items()]
+    return '\n'.join(lines)
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line every few seconds."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._started = self._last = time.monotonic()
+        self._shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how far it is."""
+        now = time.monotonic()
+        if now - self._last < (0.1 if self._terminal else 5.0) and done < total:
+            return
+        self._last = now
+        share = min(done / max(total, 1), 1.0)
+        left = (now - self._started) / max(done, 1) * max(total - done, 0)
+        if self._terminal:
+            bar = '█' * round(30 * share) + '░' * (30 - round(30 * share))
+            print(f'\r{bar} {done}/{total} images, {left:.0f} s left ', end='', file=sys.stderr, flush=True)
+            self._shown = True
+        elif done < total:
+            print(f'{done}/{total} images, {left:.0f} s left', file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the line of the bar."""
+        if self._shown:
+            print(file=sys.stderr)
+
+
+def _input_rings(value: int | None) -> int:
+    # 0 means "withhold points" inside, and nothing that a user can ask for.
+    if value is not None and value < 1:
+        raise SettingsError(f'input rings are {value}, expected at least 1')
+    return value or 0
+
+
+def _builders(
+    arguments: argparse.Namespace, settings: Settings, options: EvaluationOptions
+) -> tuple[CloudBuilder | None, MeshBuilder | None, list[Listener]]:
+    """What listens to the replay to build cloud and mesh."""
+    if not arguments.cloud and not arguments.mesh:
+        return None, None, []
+    with Recording(arguments.bag, options.overrides, settings) as recording:
+        transforms, images = recording.transforms, recording.num_frames
+        posed = recording.selection.odometry or transform_topics(recording.reader)[1]
+    if arguments.mesh and not posed:
+        raise SettingsError('--mesh fuses along the drive, and the bag has no odometry; name its topic with --odometry')
+    num_images = -(-images // options.every)
+    num_images = min(num_images, options.max_frames or num_images)
+    cloud = CloudBuilder(Drive(transforms, settings), num_images) if arguments.cloud else None
+    mesh = MeshBuilder(Drive(transforms, settings)) if arguments.mesh else None
+    return cloud, mesh, [builder for builder in (cloud, mesh) if builder is not None]
+
+
+def _cloud_text(cloud: CloudBuilder) -> str:
+    if cloud.num_fused:
+        return f'depth_ros: {cloud.num_fused} images fused in the odometry frame, voxels of {cloud.voxel:g} m; metres'
+    return 'depth_ros: one image in the optical frame of the camera (x right, y down, z forward); metres'

@@ -1,0 +1,295 @@
+"""Coloured clouds and meshes as PLY files: of one image, or of the whole drive where poses are known."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depth_ros.errors import BagError, MissingDependencyError, OutputError, SettingsError
+from depth_ros.files import whole_file
+from depth_ros.geometry.camera import rays
+from depth_ros.geometry.cloud import xyzrgb
+from depth_ros.geometry.motion import Trajectory
+from depth_ros.geometry.rigid import invert
+from depth_ros.pipeline import Transforms
+from depth_ros.settings import Settings
+from depth_ros.types import Camera, DepthEstimate, Pose
+
+MAX_RELATIVE_STD = 0.1
+MAX_DEPTH = 50.0
+_FIRST_VOXEL = 0.02
+_MAX_VOXELS = 4_000_000
+_MESH_VOXEL_SHARE = 0.002
+_VERTEX = np.dtype([('xyz', '<f4', 3), ('rgb', 'u1', 3)])
+
+
+class Drive:
+    """Where the camera was, by the odometry of the recording."""
+
+    def __init__(self, transforms: Transforms, settings: Settings) -> None:
+        """Start before the first pose.
+
+        Args:
+            transforms: joins camera and body.
+            settings: ``motion.max_extrapolation`` is used.
+        """
+        self._transforms = transforms
+        self._extrapolation_ns = int(settings.motion.max_extrapolation * 1e9)
+        self._trajectory = Trajectory()
+
+    def add(self, pose: Pose) -> None:
+        """Take in a pose."""
+        self._trajectory.add(pose)
+
+    def fixed_from_optical(self, stamp_ns: int, camera: Camera) -> np.ndarray | None:
+        """(4, 4) camera (optical frame) in the fixed frame, or None where poses do not reach."""
+        at = self._trajectory.at(stamp_ns, self._extrapolation_ns)
+        if at is None:
+            return None
+        return at @ self._transforms.lookup(self._trajectory.frame_id, camera.frame_id)
+
+
+class CloudBuilder:
+    """Puts coloured clouds together, estimate by estimate, in bounded memory.
+
+    With odometry, all images are fused in its fixed frame: points of one voxel become their mean. The voxels start at 2
+    cm and double whenever there are more than four million. Without odometry, the cloud is that of the image in the
+    middle of the recording, in the optical frame of the camera. Left out are pixels whose standard deviation is over
+    ``MAX_RELATIVE_STD`` of their depth, and those beyond ``MAX_DEPTH`` metres.
+    """
+
+    def __init__(self, drive: Drive, num_images: int) -> None:
+        """Start with nothing.
+
+        Args:
+            drive: where the camera was.
+            num_images: images to come.
+        """
+        self.voxel = _FIRST_VOXEL
+        self.num_fused = 0
+        self._drive = drive
+        self._middle = num_images // 2
+        self._num_seen = 0
+        self._single: DepthEstimate | None = None
+        self._merged = np.zeros((0, 7))  # sums of x, y, z, red, green, blue, and the number of points
+        self._pending: list[np.ndarray] = []
+        self._num_pending = 0
+        self._rays: tuple[Camera, np.ndarray] | None = None
+
+    def add_pose(self, pose: Pose) -> None:
+        """Take in a pose."""
+        self._drive.add(pose)
+
+    def add_estimate(self, estimate: DepthEstimate) -> None:
+        """Take in an estimate."""
+        if self._num_seen <= self._middle:
+            self._single = estimate
+        self._num_seen += 1
+        frame = estimate.frame
+        pose = self._drive.fixed_from_optical(frame.stamp_ns, frame.camera)
+        if pose is None:
+            return
+        points, colours = self._points(estimate)
+        rows = np.empty((len(points), 7))
+        rows[:, :3] = points @ pose[:3, :3].T + pose[:3, 3]
+        rows[:, 3:6], rows[:, 6] = colours, 1
+        self._pending.append(_merge(rows, self.voxel))
+        self._num_pending += len(self._pending[-1])
+        self.num_fused += 1
+        if self._num_pending > _MAX_VOXELS:
+            self._fuse()
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Put out the cloud.
+
+        Returns:
+            points: (N, 3) float32 metres.
+            colours: (N, 3) uint8 red, green, blue.
+
+        Raises:
+            BagError: there is no point.
+        """
+        if self.num_fused:
+            self._fuse()
+            points, colours = self._merged[:, :3] / self._merged[:, 6:], self._merged[:, 3:6] / self._merged[:, 6:]
+            points, colours = points.astype(np.float32), np.rint(colours).astype(np.uint8)
+        elif self._single is not None:
+            points, colours = self._points(self._single)
+        else:
+            points, colours = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+        if not len(points):
+            raise BagError(
+                f'no pixel has a standard deviation within {MAX_RELATIVE_STD:.0%} of a depth up to {MAX_DEPTH:g} m, '
+                'so the cloud would be empty'
+            )
+        return points, colours
+
+    def _points(self, estimate: DepthEstimate) -> tuple[np.ndarray, np.ndarray]:
+        frame, camera = estimate.frame, estimate.frame.camera
+        if self._rays is None or self._rays[0] is not camera:
+            self._rays = camera, rays(camera)
+        cloud = np.empty((*camera.shape, 4), np.float32)
+        xyzrgb(confident(estimate), self._rays[1], frame.image, frame.encoding, camera, 1, cloud)
+        known = np.isfinite(cloud[..., 2])
+        return cloud[known][:, :3], cloud.view(np.uint8)[known][:, 14:11:-1]
+
+    def _fuse(self) -> None:
+        self._merged = _merge(np.concatenate([self._merged, *self._pending]), self.voxel)
+        while len(self._merged) > _MAX_VOXELS:
+            self.voxel *= 2
+            self._merged = _merge(self._merged, self.voxel)
+        self._pending, self._num_pending = [], 0
+
+
+def confident(estimate: DepthEstimate) -> np.ndarray:
+    """(H, W) float32 metres, NaN also where the depth is too far or too uncertain for a cloud."""
+    with np.errstate(invalid='ignore'):
+        keep = (estimate.depth <= MAX_DEPTH) & (estimate.std <= MAX_RELATIVE_STD * estimate.depth)
+    return np.where(keep, estimate.depth, np.float32(np.nan))
+
+
+def write_cloud(path: Path, points: np.ndarray, colours: np.ndarray, comment: str) -> None:
+    """Write a binary PLY.
+
+    Args:
+        path: the file.
+        points: (N, 3) metres.
+        colours: (N, 3) uint8 red, green, blue.
+        comment: one line about frame and origin.
+
+    Raises:
+        OutputError: it cannot be written; nothing half-written is left.
+    """
+    vertices = np.empty(len(points), _VERTEX)
+    vertices['xyz'], vertices['rgb'] = points, colours
+    header = (
+        f'ply\nformat binary_little_endian 1.0\ncomment {" ".join(comment.split())}\nelement vertex {len(points)}\n'
+        'property float x\nproperty float y\nproperty float z\n'
+        'property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n'
+    )
+
+    with whole_file(path) as temporary, temporary.open('wb') as file:
+        file.write(header.encode('ascii', 'replace'))
+        vertices.tofile(file)
+
+
+def remove_outliers(points: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Remove points far from their neighbours (Open3D's statistical outlier removal, 20 neighbours, 2 deviations).
+
+    Args:
+        points: (N, 3) metres.
+        colours: (N, 3) uint8.
+
+    Returns:
+        The points that stay, with their colours.
+
+    Raises:
+        MissingDependencyError: Open3D is not installed.
+    """
+    o3d = open3d()
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points.astype(np.float64)))
+    _, kept = cloud.remove_statistical_outlier(nb_neighbors=20, std_ratio=2.0)
+    kept = np.asarray(kept)
+    return points[kept], colours[kept]
+
+
+class MeshBuilder:
+    """Fuses depth along the drive into a surface (Open3D; Curless and Levoy 1996)."""
+
+    def __init__(self, drive: Drive) -> None:
+        """Make an empty volume.
+
+        Args:
+            drive: where the camera was.
+
+        Raises:
+            MissingDependencyError: Open3D is not installed.
+        """
+        self._o3d = open3d()
+        self._drive = drive
+        voxel = _MESH_VOXEL_SHARE * MAX_DEPTH
+        self._volume = self._o3d.pipelines.integration.ScalableTSDFVolume(
+            voxel_length=voxel, sdf_trunc=4 * voxel,
+            color_type=self._o3d.pipelines.integration.TSDFVolumeColorType.RGB8,
+        )
+        self.num_fused = 0
+
+    def add_pose(self, pose: Pose) -> None:
+        """Take in a pose."""
+        self._drive.add(pose)
+
+    def add_estimate(self, estimate: DepthEstimate) -> None:
+        """Take in an estimate, if its pose is known.
+
+        Raises:
+            SettingsError: the image is not rectified.
+        """
+        o3d, frame, camera = self._o3d, estimate.frame, estimate.frame.camera
+        if camera.model != 'none':
+            raise SettingsError(
+                f'images with {camera.model} distortion cannot be fused into a mesh; evaluate the rectified image '
+                'topic, '
+                'or leave --mesh out'
+            )
+        pose = self._drive.fixed_from_optical(frame.stamp_ns, camera)
+        if pose is None:
+            return
+        fixed_from_image = pose.copy()
+        fixed_from_image[:3, :3] = pose[:3, :3] @ camera.rotation.T
+        pair = o3d.geometry.RGBDImage.create_from_color_and_depth(
+            o3d.geometry.Image(np.ascontiguousarray(frame.rgb())),
+            o3d.geometry.Image(np.nan_to_num(confident(estimate))),
+            depth_scale=1.0, depth_trunc=MAX_DEPTH, convert_rgb_to_intensity=False,
+        )
+        intrinsic = o3d.camera.PinholeCameraIntrinsic(
+            camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy
+        )
+        self._volume.integrate(pair, intrinsic, invert(fixed_from_image))
+        self.num_fused += 1
+
+    def write(self, path: Path) -> int:
+        """Write the surface as PLY.
+
+        Returns:
+            Number of triangles.
+
+        Raises:
+            BagError: no image had a known pose.
+            OutputError: it cannot be written; nothing half-written is left.
+        """
+        if not self.num_fused:
+            raise BagError('no image has a known pose (odometry does not reach their times), so there is no mesh')
+        mesh = self._volume.extract_triangle_mesh()
+
+        with whole_file(path) as temporary:
+            if not self._o3d.io.write_triangle_mesh(str(temporary), mesh):
+                raise OutputError(f'Open3D cannot write {str(path)!r}; name a .ply file in a folder with free space')
+        return len(mesh.triangles)
+
+
+def open3d() -> Any:
+    """Import Open3D.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        return importlib.import_module('open3d')
+    except (ImportError, OSError) as error:
+        raise MissingDependencyError(
+            f'--open3d-clean and --mesh need Open3D ({error}); install it with: pip install open3d'
+        ) from error
+
+
+def _merge(rows: np.ndarray, voxel: float) -> np.ndarray:
+    """Add up the rows (sums and counts) whose mean lies in the same voxel."""
+    cells = np.floor(rows[:, :3] / rows[:, 6:] / voxel).astype(np.int64)
+    # 21 bits an axis: two million voxels, 40 km at 2 cm.
+    key = ((cells[:, 0] & 0x1FFFFF) << 42) | ((cells[:, 1] & 0x1FFFFF) << 21) | (cells[:, 2] & 0x1FFFFF)
+    order = np.argsort(key, kind='stable')
+    key = key[order]
+    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.zeros(0, np.int64)
+    return np.add.reduceat(rows[order], starts, axis=0) if len(starts) else rows

@@ -1,0 +1,83 @@
+"""Folders of results that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from depth_ros.errors import OutputError
+from depth_ros.files import output_errors
+
+
+class OutputFolder:
+    """A folder that appears under its name when all went well, else not at all. Use it as a context manager."""
+
+    def __init__(self, path: Path, marker: str, overwrite: bool = False) -> None:
+        """Set the folder up; a hidden one is made beside it on entering.
+
+        Args:
+            path: the folder.
+            marker: file that such a folder holds; only a folder with it, or an empty one, is ever replaced.
+            overwrite: replace what an earlier run left there.
+
+        Raises:
+            OutputError: something is there that must not be replaced.
+        """
+        self.path, self._marker, self._overwrite = Path(path), marker, overwrite
+        self._check()
+
+    def __enter__(self) -> Path:
+        with output_errors(self.path):
+            parent = self.path.absolute().parent
+            parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = Path(tempfile.mkdtemp(prefix=f'.{self.path.name}.', suffix='.part', dir=parent))
+            # A private mode is right for temporary files, not for results.
+            self._temporary.chmod(0o777 & ~_umask())
+        return self._temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                with output_errors(self.path):
+                    self._check()
+                    if self.path.exists():
+                        shutil.rmtree(self.path)
+                    self._temporary.replace(self.path)
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _check(self) -> None:
+        path = self.path
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                return
+            if not (path / self._marker).is_file():
+                raise OutputError(f'{str(path)!r} holds other files (no {self._marker}); name a new folder with --out')
+            if not self._overwrite:
+                raise OutputError(f'{str(path)!r} is there already; name another folder, or say --overwrite')
+        elif path.exists() or path.is_symlink():
+            raise OutputError(f'{str(path)!r} is no folder; name another one')
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Make sure, before long work, that a file may be written.
+
+    Raises:
+        OutputError: a file is there and must stay, or the folder cannot be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f'{str(path)!r} is a folder, expected the name of a file')
+    if path.exists() and not overwrite:
+        raise OutputError(f'{str(path)!r} is there already; name another file, or say --overwrite')
+    parent = path.absolute().parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError(f'{str(parent)!r} is no folder that can be written to; make it, or name another')
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
