@@ -100,13 +100,14 @@ class Recording:
         cameras = FrameDecoder(chosen.image, self._settings)
         cameras.add_info(next(self.reader.messages([chosen.camera_info])).message)
         held: Any = None  # an image whose CameraInfo may still come
+        may_come = 2 * self.reader.topic(chosen.camera_info).count > self.num_frames
         for record in self.reader.messages([*topics, *moving]):
             log_ns, message = record.log_ns, record.message
             if record.topic == chosen.image:
                 if held is not None:
                     yield from self._decoded(log_ns, 'image', cameras.decode, held)
                 held = None
-                if _fits(cameras.info, message):
+                if not may_come or _fits(cameras.info, message):
                     yield from self._decoded(log_ns, 'image', cameras.decode, message)
                 else:
                     held = message

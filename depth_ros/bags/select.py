@@ -18,6 +18,7 @@ ODOMETRY_TYPE = 'nav_msgs/msg/Odometry'
 _NO_CAMERA = {'depth', 'depths', 'mask', 'masks', 'label', 'labels', 'semantic', 'semantics', 'segmentation', 'disparity',
               'confidence', 'compresseddepth', 'theora', 'ffmpeg', 'overlay', 'debug', 'costmap'}
 _POOR_CAMERA = {'infra', 'infra1', 'infra2', 'infrared', 'ir', 'thermal', 'fisheye', 'event', 'dvs'}
+_FRONT, _REAR = {'front', 'forward', 'center', 'centre'}, {'rear', 'back', 'behind'}
 _LIDAR = {'points', 'velodyne', 'ouster', 'lidar', 'livox', 'hesai', 'rslidar', 'pandar', 'laser', 'scan', 'os', 'os1', 'os0',
           'os2', 'vlp16', 'robosense', 'pointcloud', 'cloud'}
 _NO_LIDAR = {'depth', 'camera', 'stereo', 'rgbd', 'realsense', 'zed', 'radar', 'sonar'}
@@ -140,7 +141,8 @@ class _Finder:
         colour = any(word in encoding for word in ('rgb', 'bgr', 'bayer', 'yuv', 'yuyv', 'uyvy', '8UC3', '8UC4')) or (
             not ('mono' in encoding or words & {'gray', 'grey', 'mono'})
         )
-        side = 0 if words & {'right', 'rear', 'back'} else 2 if words & {'left', 'front', 'forward', 'center', 'centre'} else 1
+        # In front beats left (of a ring of cameras), left beats right (of a pair).
+        side = 2 * bool(words & _FRONT) + ('left' in words) - ('right' in words) - 3 * bool(words & _REAR)
         rectified = any('rect' in word for word in words)
         because = ['has a CameraInfo'] if calibrated else ['no CameraInfo fits']
         because += ['colour'] if colour else ['grey']

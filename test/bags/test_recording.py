@@ -1,0 +1,192 @@
+"""Streaming: frames, sweeps and poses as a live node would decode them."""
+
+import numpy as np
+import pytest
+from bag_samples import CAMERA, START, STEP, Messages
+
+from depth_ros.bags.reader import BagReader
+from depth_ros.bags.recording import Recording
+from depth_ros.bags.select import TopicOverrides
+from depth_ros.bags.transforms import read_transforms
+from depth_ros.bags.writer import BagWriter
+from depth_ros.errors import BagError, SettingsError, TransformError
+from depth_ros.settings import from_flat
+from depth_ros.types import Camera, Frame, LidarScan, Pose
+
+
+@pytest.mark.parametrize('kind', ('mcap', 'db3', 'ros1'))
+def test_everything_comes_in_the_order_of_recording(tmp_path, kind):
+    path = Messages().drive(3).write(tmp_path / 'bag', kind)
+    with Recording(path) as recording:
+        assert recording.num_frames == 3
+        assert recording.selection.missing == ()
+        events = list(recording.events())
+        again = list(recording.events())
+        assert recording.transforms.lookup('cam_optical', 'base_link')[:3, 3] == pytest.approx((-0.1, 0, -1))
+    times = [log_ns for log_ns, _ in events]
+    assert times == sorted(times)
+    assert [type(item) for _, item in events] == [type(item) for _, item in again]
+    frames = [item for _, item in events if isinstance(item, Frame)]
+    scans = [item for _, item in events if isinstance(item, LidarScan)]
+    poses = [item for _, item in events if isinstance(item, Pose)]
+    assert [frame.stamp_ns for frame in frames] == [START, START + STEP, START + 2 * STEP]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [0, 1, 2]
+    assert (frames[0].camera.fx, frames[0].camera.fy) == (60.0, 61.0)
+    assert len(scans) == 3
+    assert scans[0].time_span_ns == (0, 90_000_000)
+    assert [pose.matrix[0, 3] for pose in poses] == [0, 0.5, 1]
+    assert frames[0].camera is frames[1].camera, 'an unchanged CameraInfo is decoded once'
+
+
+def test_images_take_the_camera_info_of_their_own_stamp(tmp_path):
+    messages = Messages()
+    cameras = [Camera(64, 48, 100 + index, 100, 31, 23, f'cam_{index}') for index in range(3)]
+    for index, camera in enumerate(cameras):
+        stamp = START + index * STEP
+        # The CameraInfo is recorded after its image.
+        messages.image('/cam/image_raw', stamp, frame=camera.frame_id)
+        messages.info('/cam/camera_info', stamp, camera, log_ns=stamp + 10)
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        frames = [item for _, item in recording.events()]
+    assert [frame.camera.fx for frame in frames] == [100, 101, 102]
+    assert [frame.camera.frame_id for frame in frames] == ['cam_0', 'cam_1', 'cam_2']
+
+
+def test_a_single_camera_info_serves_all_images(tmp_path):
+    messages = Messages().info('/cam/camera_info', 5, log_ns=START + 2 * STEP)  # latched: an old stamp, recorded late
+    for index in range(4):
+        messages.image('/cam/image_raw', START + index * STEP)
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        assert sum(1 for _ in recording.events()) == 4
+        assert not recording.refused
+
+
+def test_what_cannot_be_decoded_is_counted_by_reason_and_the_rest_goes_on(tmp_path):
+    messages = Messages().drive(4)
+    for topic, message, log_ns in messages.items:
+        if topic == '/cam/image_raw' and log_ns < START + 2 * STEP:
+            message.step = 3
+        if topic == '/points' and log_ns == START + STEP:
+            message.data = message.data[:10]
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        items = [item for _, item in recording.events()]
+        refused = dict(recording.refused)
+    assert sum(isinstance(item, Frame) for item in items) == 2
+    assert sum(isinstance(item, LidarScan) for item in items) == 3
+    assert sorted(refused.values()) == [1, 2]
+    assert any(reason.startswith('image: image step is #') for reason in refused)
+    assert any(reason.startswith('points: cloud has # bytes') for reason in refused)
+
+
+def test_camera_info_of_another_size_is_a_counted_refusal(tmp_path):
+    messages = Messages()
+    for index in range(3):
+        messages.info('/cam/camera_info', START + index * STEP, Camera(32, 24, 30, 30, 15, 11, 'cam_optical'))
+        messages.image('/cam/image_raw', START + index * STEP)
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        assert list(recording.events()) == []
+        assert sum(recording.refused.values()) == 3
+        assert 'CameraInfo is of a' in next(iter(recording.refused))
+
+
+@pytest.mark.parametrize('drop', ('/cam/image_raw', '/cam/camera_info'))
+def test_a_bag_without_camera_is_one_line(tmp_path, drop):
+    messages = Messages().drive(2)
+    messages.items = [item for item in messages.items if item[0] != drop]
+    with pytest.raises(BagError, match='depth needs camera images and their CameraInfo') as error:
+        Recording(messages.write(tmp_path / 'bag'))
+    assert '\n' not in str(error.value)
+
+
+def test_a_bag_without_lidar_or_odometry_is_taken(tmp_path):
+    messages = Messages().drive(2)
+    messages.items = [item for item in messages.items if item[0] not in ('/points', '/odom')]
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        assert recording.selection.missing == ('points', 'odometry')
+        assert [type(item) for _, item in recording.events()] == [Frame, Frame]
+
+
+def test_transforms_of_the_settings_lie_on_top(tmp_path):
+    path = Messages().drive(2).write(tmp_path / 'bag')
+    settings = from_flat({'transforms.static': ['lidar cam_optical 5 0 0 0 0 0 1'], 'transforms.lidar_frame': 'roof',
+                          'transforms.camera_frame': 'eye'})
+    with Recording(path, settings=settings) as recording:
+        assert recording.transforms.lookup('lidar', 'cam_optical')[0, 3] == 5
+        items = [item for _, item in recording.events()]
+    assert {item.frame_id for item in items if isinstance(item, LidarScan)} == {'roof'}
+    assert {item.camera.frame_id for item in items if isinstance(item, Frame)} == {'eye'}
+    with pytest.raises(SettingsError):
+        Recording(path, settings=from_flat({'transforms.static': ['lidar']}))
+
+
+def moving(count=5, still=True):
+    """No Odometry; /tf carries the robot, a joint, and a calibration that a driver repeats."""
+    messages = Messages().drive(count)
+    messages.items = [item for item in messages.items if item[0] not in ('/odom', '/tf_static')]
+    if still:
+        messages.transforms(('base_link', 'lidar', (0, 0, 1)))
+    for index in range(count):
+        stamp = START + index * STEP
+        edges = [('odom', 'base_link', (index, 0, 0)), ('base_link', 'wheel', (0, 0, 0.01 * index))]
+        edges += [('lidar', 'cam_optical', (0.1, 0, 0))] + ([] if still else [('base_link', 'lidar', (0, 0, 1))])
+        messages.transforms(*edges, topic='/tf', stamp=stamp, log_ns=stamp)
+    return messages
+
+
+@pytest.mark.parametrize('still', (True, False), ids=('with tf_static', 'tf alone'))
+def test_a_moving_transform_serves_as_odometry(tmp_path, still):
+    with Recording(moving(still=still).write(tmp_path / 'bag')) as recording:
+        assert recording.transforms.lookup('cam_optical', 'base_link')[:3, 3] == pytest.approx((-0.1, 0, -1))
+        assert set(recording.transforms.frames) == {'base_link', 'lidar', 'cam_optical'}
+        poses = [item for _, item in recording.events() if isinstance(item, Pose)]
+    assert [(pose.frame_id, pose.child_frame_id, pose.matrix[0, 3]) for pose in poses] == [
+        ('odom', 'base_link', float(index)) for index in range(5)]
+
+
+def test_transforms_that_move_are_not_in_the_tree(tmp_path):
+    with BagReader(moving().write(tmp_path / 'bag')) as reader:
+        tree = read_transforms(reader)
+    with pytest.raises(TransformError):
+        tree.lookup('base_link', 'wheel')
+    with pytest.raises(TransformError):
+        tree.lookup('odom', 'base_link')
+
+
+def test_named_topics_are_used(tmp_path):
+    messages = Messages().drive(2)
+    for index in range(2):
+        messages.points('/other', START + index * STEP, 7, log_ns=START + index * STEP)
+    with Recording(messages.write(tmp_path / 'bag'), TopicOverrides(points='/other')) as recording:
+        scans = [item for _, item in recording.events() if isinstance(item, LidarScan)]
+    assert [len(scan) for scan in scans] == [7, 7]
+
+
+def test_a_damaged_bag_says_so_while_it_streams(tmp_path):
+    path = Messages().drive(400).write(tmp_path / 'bag')
+    file = next(path.glob('*.mcap'))
+    content = bytearray(file.read_bytes())
+    chunk = content.rindex(b'zstd', 0, len(content) * 3 // 4) + 40
+    content[chunk : chunk + 100] = bytes(100)
+    file.write_bytes(content)
+    with Recording(path) as recording, pytest.raises(BagError, match='damaged after'):
+        for _ in recording.events():
+            pass
+
+
+def test_compressed_images_give_the_pixels_of_raw_ones(tmp_path):
+    messages = Messages()
+    for index in range(2):
+        stamp = START + index * STEP
+        messages.info('/cam/camera_info', stamp).compressed('/cam/image_rect/compressed', stamp, 40 + index)
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        frames = [item for _, item in recording.events()]
+    assert [np.unique(frame.image).tolist() for frame in frames] == [[40], [41]]
+    assert frames[0].camera.shape == CAMERA.shape
+    assert frames[0].encoding == 'bgr8'
+
+
+def test_a_bag_that_cannot_be_opened_again_is_closed(tmp_path):
+    with BagWriter(tmp_path / 'bag') as writer:
+        writer.write('/odom', writer.message('nav_msgs/msg/Odometry'), START)
+    with pytest.raises(BagError, match='no image to use'):
+        Recording(tmp_path / 'bag')
