@@ -15,6 +15,7 @@ import numpy as np
 
 from depth_ros.errors import FrameRefused
 from depth_ros.estimators.base import Estimator
+from depth_ros.estimators.downscale import estimate_downscaled
 from depth_ros.geometry.motion import PointMotion, Trajectory, point_motion
 from depth_ros.geometry.projection import ProjectedPoints, concatenate, nearest_per_pixel, project, visible
 from depth_ros.settings import Settings
@@ -204,7 +205,7 @@ def estimate_depth(
     estimator: Estimator, frame: Frame, sparse: SparseDepth, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate, and hold back pixels that are too unsure (``output.max_relative_std``); see ``Estimator.estimate``."""
-    depth, std = estimator.estimate(frame, sparse)
+    depth, std = estimate_downscaled(estimator, frame, sparse, settings.estimator.downscale)
     limit = settings.output.max_relative_std
     if limit > 0:
         sure = std <= np.float32(limit) * depth

@@ -138,6 +138,9 @@ class EstimatorSettings:
     """Which method turns sparse depth into dense depth."""
 
     method: str = param('classical', 'Estimator.', choices=METHODS, read_only=True)
+    downscale: int = param(
+        1, 'The estimator sees every n rows and columns of the image as one; more is faster and coarser.', ge=1, le=8
+    )
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process in MB; NaN if it is gone, or the system has no /proc."""
+    lines = _read_lines(f'/proc/{pid}/status')
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith('VmRSS')), float('nan'))
+
+
 def measure(call: Callable[[], Any], frames: int, warm_up: int = 5) -> list[float]:
     """Run a call again and again.
 

@@ -11,7 +11,7 @@ from numba import njit
 from depth_ros.errors import ShapeError
 from depth_ros.geometry.camera import NONE, distort, model_arguments
 from depth_ros.geometry.motion import PointMotion
-from depth_ros.types import Camera, LidarScan
+from depth_ros.types import Camera, LidarScan, SparseDepth
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def concatenate(parts: list[ProjectedPoints]) -> ProjectedPoints:
     return ProjectedPoints(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def nearest_per_pixel(points: ProjectedPoints, shape: tuple[int, int]) -> np.ndarray:
+def nearest_per_pixel(points: ProjectedPoints | SparseDepth, shape: tuple[int, int]) -> np.ndarray:
     """Z-buffer.
 
     Args:

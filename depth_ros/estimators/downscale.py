@@ -1,0 +1,82 @@
+"""Estimators at a lower resolution than the image: for robots that need the rate more than the last bit of detail."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numba import njit
+
+from depth_ros.estimators.base import Estimator
+from depth_ros.geometry.projection import nearest_per_pixel
+from depth_ros.types import Camera, Frame, SparseDepth
+
+# Neighbours whose depths differ by more than this share lie on two surfaces; a mixture of them lies on neither.
+_SAME_SURFACE = np.float32(0.1)
+
+
+def estimate_downscaled(
+    estimator: Estimator, frame: Frame, sparse: SparseDepth, downscale: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate at a lower resolution, and bring the result back to that of the image.
+
+    Args:
+        estimator: the method.
+        frame: the image, H x W.
+        sparse: its measurements.
+        downscale: how many rows and columns of the image become one; 1 = none.
+
+    Returns:
+        As ``Estimator.estimate``. Between pixels of one surface inverse depth and standard deviation are interpolated
+        linearly, at its edges the nearest pixel is taken.
+    """
+    if downscale == 1:
+        return estimator.estimate(frame, sparse)
+    height, width = sparse.shape
+    small = (-(-height // downscale), -(-width // downscale))
+    x, y = width / small[1], height / small[0]
+    image = cv2.resize(frame.image, small[::-1], interpolation=cv2.INTER_AREA)
+    camera = frame.camera
+    small_camera = Camera(
+        small[1], small[0], camera.fx / x, camera.fy / y, (camera.cx + 0.5) / x - 0.5, (camera.cy + 0.5) / y - 0.5,
+        camera.frame_id, camera.model, camera.distortion, camera.rotation,
+    )  # fmt: skip
+    u = ((sparse.u + 0.5) / x - 0.5).astype(np.float32)
+    v = ((sparse.v + 0.5) / y - 0.5).astype(np.float32)
+    moved = SparseDepth(u, v, sparse.depth, sparse.std, small)
+    kept = nearest_per_pixel(moved, small)
+    depth, std = estimator.estimate(
+        Frame(frame.stamp_ns, image, frame.encoding, small_camera),
+        SparseDepth(u[kept], v[kept], sparse.depth[kept], sparse.std[kept], small),
+    )
+    with np.errstate(divide='ignore'):
+        return _enlarge(1 / depth, std, height, width)
+
+
+@njit(nogil=True, cache=True)
+def _enlarge(inverse, std, height, width):
+    rows, columns = inverse.shape
+    out_depth, out_std = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+    left, right, across = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.float32)
+    for column in range(width):
+        x = min(max((column + 0.5) * columns / width - 0.5, 0.0), columns - 1.0)
+        left[column] = int(x)
+        right[column] = min(int(x) + 1, columns - 1)
+        across[column] = x - int(x)
+    for row in range(height):
+        y = min(max((row + 0.5) * rows / height - 0.5, 0.0), rows - 1.0)
+        top = int(y)
+        bottom, down = min(top + 1, rows - 1), np.float32(y - top)
+        nearest = bottom if down > 0.5 else top
+        for column in range(width):
+            l, r, t = left[column], right[column], across[column]
+            a, b, c, d = inverse[top, l], inverse[top, r], inverse[bottom, l], inverse[bottom, r]
+            # Comparisons with NaN are false, so an unknown neighbour leads to the second branch.
+            if abs(a - d) <= _SAME_SURFACE * a and abs(b - c) <= _SAME_SURFACE * b and abs(a - b) <= _SAME_SURFACE * a:
+                upper, lower = a + t * (b - a), c + t * (d - c)
+                out_depth[row, column] = np.float32(1) / (upper + down * (lower - upper))
+                upper, lower = std[top, l] + t * (std[top, r] - std[top, l]), std[bottom, l] + t * (std[bottom, r] - std[bottom, l])
+                out_std[row, column] = upper + down * (lower - upper)
+            else:
+                s = r if t > 0.5 else l
+                out_depth[row, column], out_std[row, column] = np.float32(1) / inverse[nearest, s], std[nearest, s]
+    return out_depth, out_std
