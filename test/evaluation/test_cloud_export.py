@@ -1,0 +1,99 @@
+import importlib.util
+
+import numpy as np
+import pytest
+from street import BOX, WALL
+
+from depth_ros.cli.main import main
+from depth_ros.evaluation.cloud_export import write_cloud
+
+HAS_OPEN3D = importlib.util.find_spec('open3d') is not None
+
+
+def read_ply(path):
+    header, body = path.read_bytes().split(b'end_header\n', 1)
+    values = np.frombuffer(body, np.dtype([('xyz', '<f4', 3), ('rgb', 'u1', 3)]))
+    assert f'element vertex {len(values)}\n'.encode() in header
+    return header.decode(), values['xyz'], values['rgb']
+
+
+def export(bag, tmp_path, *options):
+    code = main([
+        'evaluate', str(bag), '--out', str(tmp_path / 'out'), '--cloud', str(tmp_path / 'c.ply'), '--no-report',
+        '--method', 'linear', *options,
+    ])
+    assert code == 0
+    return read_ply(tmp_path / 'c.ply')
+
+
+def test_clouds_fuse_along_the_drive_in_the_fixed_frame(street, tmp_path):
+    header, points, colours = export(street, tmp_path)
+    assert '6 images fused' in header
+    # Six images from 2.5 m of road: the ground, the wall and the face of the box each stay in one place.
+    ground = points[(points[:, 0] < 10) & (np.abs(points[:, 1]) < 1)]
+    assert np.abs(ground[:, 2] + 1.7).max() < 0.05
+    inside = (points[:, 1] > BOX[1] + 0.8) & (points[:, 1] < BOX[2] - 0.8)
+    face = points[inside & (points[:, 2] > -1) & (points[:, 2] < -0.4)]
+    near_box = np.abs(face[:, 0] - BOX[0]) < 0.3
+    assert near_box.mean() > 0.9
+    far = points[(points[:, 1] > 2) & (points[:, 2] > 0)]
+    assert np.median(far[:, 0]) == pytest.approx(WALL, abs=0.2)
+    assert len(colours) == len(points)
+    assert colours.max() > 0
+
+
+def test_voxels_hold_one_point(street, tmp_path):
+    _, points, _ = export(street, tmp_path)
+    cells = np.floor(points.astype(np.float64) / 0.02).astype(np.int64)
+    # Means are rounded to float32, so a few may cross a border.
+    assert len(np.unique(cells, axis=0)) > 0.99 * len(points)
+
+
+def test_without_odometry_the_cloud_is_one_image_in_the_optical_frame(unposed_street, tmp_path):
+    header, points, _ = export(unposed_street, tmp_path)
+    assert 'optical frame' in header
+    road = points[(points[:, 2] < 10) & (np.abs(points[:, 0]) < 1)]
+    assert np.median(road[:, 1]) == pytest.approx(1.7, abs=0.05)
+
+
+def test_existing_clouds_are_kept_unless_told(street, tmp_path, capsys):
+    (tmp_path / 'c.ply').write_text('mine')
+    options = ['evaluate', str(street), '--out', str(tmp_path / 'out'), '--no-report', '--cloud', str(tmp_path / 'c.ply')]
+    assert main(options) == 2
+    assert '--overwrite' in capsys.readouterr().err
+    assert (tmp_path / 'c.ply').read_text() == 'mine'
+    assert main([*options, '--overwrite']) == 0
+    assert len(read_ply(tmp_path / 'c.ply')[1]) > 1000
+
+
+def test_colours_stay_with_their_points(tmp_path):
+    points = np.arange(9, dtype=np.float32).reshape(3, 3)
+    colours = np.array([[255, 0, 0], [0, 255, 0], [1, 2, 3]], np.uint8)
+    write_cloud(tmp_path / 'x.ply', points, colours, 'two\nlines')
+    header, found, found_colours = read_ply(tmp_path / 'x.ply')
+    assert 'comment two lines\n' in header
+    np.testing.assert_array_equal(found, points)
+    np.testing.assert_array_equal(found_colours, colours)
+
+
+@pytest.mark.skipif(HAS_OPEN3D, reason='open3d is installed')
+@pytest.mark.parametrize('options', [('--mesh', 'm.ply'), ('--cloud', 'c.ply', '--open3d-clean')])
+def test_missing_open3d_names_the_command_that_installs_it(street, tmp_path, capsys, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    assert main(['evaluate', str(street), '--out', 'out', *options]) == 2
+    assert 'pip install open3d' in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not HAS_OPEN3D, reason='open3d is not installed (pip install open3d)')
+def test_mesh_and_outlier_removal(street, tmp_path):
+    _, points, _ = export(street, tmp_path, '--open3d-clean', '--mesh', str(tmp_path / 'm.ply'))
+    assert len(points) > 1000
+    header = (tmp_path / 'm.ply').read_bytes()[:400].decode('ascii', 'replace')
+    assert int(header.split('element face ')[1].split('\n')[0]) > 1000
+
+
+@pytest.mark.skipif(not HAS_OPEN3D, reason='open3d is not installed (pip install open3d)')
+def test_a_mesh_without_odometry_is_an_error(unposed_street, tmp_path, capsys):
+    assert main(['evaluate', str(unposed_street), '--out', str(tmp_path / 'o'), '--mesh', str(tmp_path / 'm.ply')]) == 2
+    assert 'no odometry' in capsys.readouterr().err

@@ -1,0 +1,231 @@
+import errno
+import json
+import re
+import signal
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from depth_ros.cli import evaluate_command
+from depth_ros.cli.main import main
+from depth_ros.evaluation.metrics import KEYS
+from depth_ros.evaluation.report import number
+from depth_ros.settings import Settings, to_flat
+
+
+def evaluate_bag(bag, out, *options):
+    return main(['evaluate', str(bag), '--out', str(out), *map(str, options)])
+
+
+def leftovers(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def one_line(capsys):
+    text = capsys.readouterr().err
+    assert text.count('\n') == 1, text
+    return text
+
+
+@pytest.fixture(scope='module')
+def result(street, tmp_path_factory):
+    """Output folder of a full run."""
+    folder = tmp_path_factory.mktemp('full')
+    code = evaluate_bag(street, folder / 'out', '--method', 'linear,nearest', '--input-rings', '8', '--cloud',
+                        folder / 'cloud.ply')
+    assert code == 0
+    return folder
+
+
+def test_metrics_json_has_the_promised_form(result, street):
+    text = (result / 'out' / 'metrics.json').read_text(encoding='utf-8')
+
+    def refuse(constant):
+        raise AssertionError(f'{constant} is no JSON')
+
+    document = json.loads(text, parse_constant=refuse)
+    assert list(document['methods']) == ['linear', 'nearest']
+    for entry in document['methods'].values():
+        for group in ('pooled', 'per_image', 'pooled_common'):
+            assert set(KEYS) <= set(entry[group])
+        assert [set(KEYS) <= set(part) for part in entry['by_range']] == [True] * 6
+        assert entry['by_range'][5]['mae'] is None  # nothing stands beyond 50 m
+        assert 0 < entry['uncertainty']['pooled']['within_1_sigma'] <= 1
+        assert entry['uncertainty']['pooled']['ause_abs_rel'] >= 0
+        assert entry['flicker']['num_image_pairs'] == 5
+        assert set(entry['latency_ms']) == {'read', 'pair', 'project', 'estimate'}
+    assert document['bag']['path'] == str(street)
+    assert document['bag']['topics']['points'] == '/points'
+    assert document['settings'] == to_flat(Settings())
+    assert document['counts']['answered'] == 6
+    assert document['interrupted'] is False
+
+
+class Loads(HTMLParser):
+    """Everything that a page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.tags = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        loading = ('src', 'href', 'srcset', 'action', 'poster', 'data')
+        self.found += [value for name, value in attributes if name in loading]
+
+
+def test_report_needs_nothing_else_and_shows_pictures(result):
+    text = (result / 'out' / 'report.html').read_text(encoding='utf-8')
+    page = Loads()
+    page.feed(text)
+    assert page.found
+    assert all(value.startswith('data:image/jpeg;base64,') for value in page.found)
+    assert not {'link', 'iframe', 'object'} & set(page.tags)
+    without_pictures = re.sub(r'data:image/jpeg;base64,[A-Za-z0-9+/=]+', '', text)
+    assert not re.search(r'https?://|@import|url\(', without_pictures)
+    assert 'nan' not in re.findall(r'\b\w+\b', without_pictures.lower())
+    assert page.tags.count('svg') == 6
+    assert page.tags.count('img') >= 9 + 4 * 3
+    assert len(text) < 6_000_000
+
+
+def test_report_says_what_was_withheld_and_the_figures(result):
+    text = (result / 'out' / 'report.html').read_text(encoding='utf-8')
+    document = json.loads((result / 'out' / 'metrics.json').read_text(encoding='utf-8'))
+    assert document['holdout']['text'] in text
+    assert f'{number(document["methods"]["linear"]["pooled"]["mae"])} m' in text
+    for key in ('mae', 'irmse'):
+        assert f'>{number(document["methods"]["nearest"]["pooled"][key])}<' in text
+
+
+def test_the_terminal_shows_the_table(street, tmp_path, capsys):
+    assert evaluate_bag(street, tmp_path / 'out', '--method', 'linear,nearest', '--no-report') == 0
+    text = capsys.readouterr().out
+    document = json.loads((tmp_path / 'out' / 'metrics.json').read_text(encoding='utf-8'))
+    row = next(line for line in text.splitlines() if line.startswith('linear'))
+    assert number(document['methods']['linear']['pooled']['mae']) in row
+    assert '6 of 6 images answered' in text
+    assert '10% of the lidar points' in text
+    assert leftovers(tmp_path / 'out') == ['metrics.json']
+
+
+def test_two_runs_find_the_same(street, tmp_path):
+    found = []
+    for name in ('a', 'b'):
+        assert evaluate_bag(street, tmp_path / name, '--method', 'classical', '--no-report') == 0
+        document = json.loads((tmp_path / name / 'metrics.json').read_text(encoding='utf-8'))
+        document['methods']['classical'].pop('latency_ms')
+        found.append(document)
+    assert found[0] == found[1]
+
+
+def test_parameters_of_the_node_are_used_and_wrong_ones_named(street, tmp_path, capsys):
+    params = tmp_path / 'node.yaml'
+    params.write_text('/**:\n  ros__parameters:\n    estimator.method: nearest\n    grading:\n      withhold: 0.5\n')
+    assert evaluate_bag(street, tmp_path / 'out', '--params', params, '--no-report') == 0
+    document = json.loads((tmp_path / 'out' / 'metrics.json').read_text(encoding='utf-8'))
+    assert list(document['methods']) == ['nearest']
+    assert document['settings']['grading.withhold'] == 0.5
+    capsys.readouterr()
+    params.write_text('/**:\n  ros__parameters:\n    estimator.methode: nearest\n')
+    assert evaluate_bag(street, tmp_path / 'other', '--params', params) == 2
+    assert 'estimator.method' in one_line(capsys)
+    assert leftovers(tmp_path) == ['node.yaml', 'out']
+
+
+@pytest.mark.parametrize(('options', 'said'), [
+    (('--input-rings', '500'), '500 input rings'),
+    (('--input-rings', '0'), 'at least 1'),
+    (('--input-fraction', '1.5'), 'input fraction'),
+    (('--method', 'magic'), "'magic'"),
+    (('--points', '/nowhere'), '/nowhere'),
+    (('--open3d-clean',), '--cloud'),
+    (('--cloud', '/nowhere/cloud.ply'), '/nowhere'),
+])
+def test_wrong_options_are_one_line_and_leave_nothing(street, tmp_path, capsys, options, said):
+    assert evaluate_bag(street, tmp_path / 'out', *options) == 2
+    assert said in one_line(capsys)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize('kind', ['missing', 'empty', 'text', 'damaged'])
+def test_a_bag_that_is_none_is_one_line_and_leaves_nothing(street, tmp_path, capsys, kind):
+    bag = tmp_path / 'bag.mcap'
+    if kind != 'missing':
+        whole = next(street.glob('*.mcap')).read_bytes()
+        bag.write_bytes({'empty': b'', 'text': b'not a bag at all', 'damaged': whole[:40] + b'\xff' * 400}[kind])
+    assert evaluate_bag(bag, tmp_path / 'out') == 2
+    assert 'bag.mcap' in one_line(capsys)
+    assert 'out' not in leftovers(tmp_path)
+    assert not [name for name in leftovers(tmp_path) if name.endswith('.part')]
+
+
+def test_an_existing_folder_is_kept_unless_told(street, tmp_path, capsys):
+    out = tmp_path / 'out'
+    assert evaluate_bag(street, out, '--method', 'nearest', '--no-report') == 0
+    before = (out / 'metrics.json').read_bytes()
+    assert evaluate_bag(street, out, '--method', 'linear', '--no-report') == 2
+    assert '--overwrite' in capsys.readouterr().err
+    assert (out / 'metrics.json').read_bytes() == before
+    assert evaluate_bag(street, out, '--method', 'linear', '--no-report', '--overwrite') == 0
+    assert 'linear' in json.loads((out / 'metrics.json').read_text())['methods']
+    assert leftovers(tmp_path) == ['out']
+
+
+def test_a_folder_with_other_things_is_never_replaced(street, tmp_path, capsys):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'thesis.tex').write_text('years of work')
+    assert evaluate_bag(street, tmp_path / 'out', '--overwrite') == 2
+    assert 'other files' in one_line(capsys)
+    assert leftovers(tmp_path / 'out') == ['thesis.tex']
+
+
+def test_a_place_that_cannot_be_written_is_one_line(street, tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    assert evaluate_bag(street, tmp_path / 'file' / 'out') == 2
+    assert 'cannot write' in one_line(capsys)
+    assert evaluate_bag(street, tmp_path / 'file') == 2
+    assert 'no folder' in one_line(capsys)
+
+
+def test_a_full_disk_leaves_nothing(street, tmp_path, capsys, monkeypatch):
+    def full(self, *_, **__):
+        with self.open('w') as file:
+            file.write('{"half": ')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'write_text', full)
+    assert evaluate_bag(street, tmp_path / 'out', '--method', 'nearest') == 2
+    assert 'disk is full' in one_line(capsys)
+    assert leftovers(tmp_path) == []
+
+
+def interrupt_after(monkeypatch, count):
+    def progress(self, done, total):
+        if done == count:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(evaluate_command.Progress, '__call__', progress)
+
+
+def test_an_interrupt_writes_what_is_done_and_says_so(street, tmp_path, monkeypatch):
+    interrupt_after(monkeypatch, 2)
+    assert evaluate_bag(street, tmp_path / 'out', '--method', 'nearest') == 130
+    document = json.loads((tmp_path / 'out' / 'metrics.json').read_text(encoding='utf-8'))
+    assert document['interrupted'] is True
+    assert document['counts']['answered'] == 2
+    assert 'Interrupted' in (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
+    assert leftovers(tmp_path) == ['out']
+
+
+def test_an_interrupt_while_writing_leaves_nothing(street, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate_command, 'build_report', lambda evaluation: signal.raise_signal(signal.SIGINT))
+    assert evaluate_bag(street, tmp_path / 'out', '--method', 'nearest') == 130
+    assert leftovers(tmp_path) == []
+
+
+def test_an_interrupt_before_the_first_image_leaves_nothing(street, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate_command.Recording, 'events', lambda self: signal.raise_signal(signal.SIGINT))
+    assert evaluate_bag(street, tmp_path / 'out', '--method', 'nearest') == 130
+    assert leftovers(tmp_path) == []

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from street import START, scan
+
+from depth_ros.errors import BagError, SettingsError
+from depth_ros.evaluation.holdout import fraction_holdout, ring_holdout
+from depth_ros.geometry.rings import infer_rings
+from depth_ros.types import LidarScan
+
+
+def with_rings(ring, points=None, stamp=START):
+    ring = np.asarray(ring, np.uint16)
+    if points is None:
+        angle = np.radians(ring.astype(np.float32))
+        points = np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=1) * 10
+    return LidarScan(stamp, points.astype(np.float32), 'lidar', None, ring)
+
+
+def test_fraction_is_met_and_depends_on_the_scan_alone():
+    sweep = with_rings(np.arange(20_000) % 64)
+    mask = fraction_holdout(0.1)(sweep)
+    assert mask.mean() == pytest.approx(0.1, abs=0.01)
+    np.testing.assert_array_equal(mask, fraction_holdout(0.1)(sweep))
+    other = fraction_holdout(0.1)(with_rings(np.arange(20_000) % 64, stamp=START + 1))
+    assert (mask & other).mean() == pytest.approx(0.01, abs=0.005)  # another scan withholds other points
+    assert np.abs(np.corrcoef(mask[1:], mask[:-1])[0, 1]) < 0.03  # scattered, not in runs
+
+
+def test_fraction_of_the_ends():
+    sweep = with_rings(np.arange(1000) % 4)
+    assert not fraction_holdout(0)(sweep).any()
+    assert len(fraction_holdout(0.5)(with_rings([]))) == 0
+    for share in (-0.1, 1.0, float('nan')):
+        with pytest.raises(SettingsError, match='share of points'):
+            fraction_holdout(share)
+
+
+@pytest.mark.parametrize(('keep', 'kept'), [
+    (16, range(2, 64, 4)), (32, range(1, 64, 2)), (8, range(4, 64, 8)), (1, [32]),
+])
+def test_rings_are_evenly_spaced(keep, kept):
+    sweep = with_rings(np.repeat(np.arange(64), 10))
+    holdout = ring_holdout(keep, [sweep])
+    assert holdout.kept.tolist() == list(kept)
+    assert not holdout.inferred
+    given = ~holdout(sweep)
+    assert sorted(set(sweep.ring[given])) == list(kept)
+    assert not set(sweep.ring[given]) & set(sweep.ring[~given])
+
+
+def test_rings_are_counted_over_scans_and_by_those_that_are_there():
+    # Rings 0, 2, 4, ... only, and some without a return in the first scan.
+    first, second = with_rings(np.repeat([0, 2, 6], 5)), with_rings(np.repeat([0, 2, 4, 6], 5))
+    holdout = ring_holdout(2, [first, second])
+    assert (holdout.num_rings, holdout.kept.tolist()) == (4, [2, 6])
+    assert set(first.ring[~holdout(first)]) == {2, 6}
+
+
+def test_rings_go_by_elevation_whatever_their_numbers():
+    numbers = np.array([3, 0, 2, 1])  # from low to high
+    elevation = np.radians([-10, -5, 0, 5])
+    points = np.stack([np.cos(elevation), np.zeros(4), np.sin(elevation)], axis=1) * 10
+    assert ring_holdout(2, [with_rings(numbers, points)]).kept.tolist() == [0, 1]
+
+
+def test_too_few_rings_is_an_error_that_names_both_numbers():
+    with pytest.raises(SettingsError, match=r'32 input rings .* has 16'):
+        ring_holdout(32, [with_rings(np.arange(160) % 16)])
+    with pytest.raises(SettingsError, match=r'16 input rings .* has 16'):
+        ring_holdout(16, [with_rings(np.arange(160) % 16)])
+    with pytest.raises(SettingsError, match='at least 1'):
+        ring_holdout(0, [with_rings(np.arange(160) % 16)])
+    with pytest.raises(BagError, match='no lidar scan'):
+        ring_holdout(4, [])
+
+
+@pytest.mark.parametrize('order', ['ring by ring', 'firing by firing'])
+def test_rings_are_inferred(order):
+    named = scan(0)
+    rows = np.arange(len(named))
+    if order == 'firing by firing':
+        rows = np.argsort(np.arctan2(named.points[:, 1], named.points[:, 0]), kind='stable')
+    unnamed = LidarScan(START, named.points[rows], 'lidar')
+    found, rule = infer_rings(unnamed.points)
+    assert rule == ('storage order' if order == 'ring by ring' else 'elevation levels')
+    present = np.unique(named.ring)
+    expected = np.searchsorted(present, named.ring[rows])
+    np.testing.assert_array_equal(found, expected if order == 'ring by ring' else len(present) - 1 - expected)
+    by_name, by_structure = ring_holdout(8, [named]), ring_holdout(8, [unnamed])
+    assert by_structure.inferred == rule
+    np.testing.assert_array_equal(by_name(named)[rows], by_structure(unnamed))
+
+
+def test_inferred_rings_stay_when_one_has_no_return():
+    whole = scan(0, named=False)
+    ring, _ = infer_rings(whole.points)
+    holdout = ring_holdout(8, [whole])
+    lacking = ring != 5
+    np.testing.assert_array_equal(holdout(LidarScan(START, whole.points[lacking], 'lidar')), holdout(whole)[lacking])
+
+
+def test_points_without_a_return_do_not_hinder():
+    whole = scan(0, named=False)
+    points = np.insert(whole.points, np.arange(0, len(whole), 7), np.nan, axis=0)
+    found, _ = infer_rings(points)
+    np.testing.assert_array_equal(found[np.isfinite(points[:, 0])], infer_rings(whole.points)[0])
+
+
+def test_no_structure_is_an_error_that_says_what_to_do():
+    cloud = np.random.default_rng(0).uniform(-10, 10, (5000, 3)).astype(np.float32)
+    assert infer_rings(cloud) is None
+    with pytest.raises(BagError, match='--input-fraction'):
+        ring_holdout(16, [LidarScan(START, cloud, 'lidar')])
+    with pytest.raises(BagError, match='--input-fraction'):
+        ring_holdout(8, [scan(0, named=False)])(LidarScan(START, cloud, 'lidar'))
