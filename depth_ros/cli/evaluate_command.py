@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from depth_ros.bags.recording import Recording
-from depth_ros.bags.select import TopicOverrides
 from depth_ros.bags.transforms import transform_topics
+from depth_ros.cli import topic_arguments
 from depth_ros.errors import SettingsError
 from depth_ros.evaluation.cloud_export import CloudBuilder, Drive, MeshBuilder, open3d, remove_outliers, write_cloud
 from depth_ros.evaluation.evaluate import (
@@ -24,7 +24,7 @@ from depth_ros.evaluation.metrics import KEYS, MAX_DEPTH
 from depth_ros.evaluation.output import OutputFolder, check_free
 from depth_ros.evaluation.report import LABELS, build_report, number
 from depth_ros.files import output_errors
-from depth_ros.settings import METHODS, Settings, from_flat, load_yaml
+from depth_ros.settings import METHODS, Settings
 
 METRICS_NAME = 'metrics.json'
 REPORT_NAME = 'report.html'
@@ -46,11 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--input-fraction', type=float, metavar='F',
         help=f'give the methods this share of the points, score on the others (default: {DEFAULT_INPUT_FRACTION})',
     )
-    parser.add_argument('--params', type=Path, metavar='YAML', help="the node's parameter file")
-    parser.add_argument('--image', default='', metavar='TOPIC', help='image topic, raw or compressed')
-    parser.add_argument('--camera-info', default='', metavar='TOPIC', help='topic of its calibration')
-    parser.add_argument('--points', default='', metavar='TOPIC', help='lidar topic')
-    parser.add_argument('--odometry', default='', metavar='TOPIC', help='odometry topic')
+    topic_arguments.add_topic_arguments(parser)
     parser.add_argument('--max-frames', type=int, default=0, metavar='N', help='stop after N images')
     parser.add_argument('--every', type=int, default=1, metavar='N', help='answer only every N-th image')
     parser.add_argument(
@@ -77,13 +73,13 @@ def run(arguments: argparse.Namespace) -> None:
         DepthRosError: see ``evaluate``; also where something cannot be written.
         KeyboardInterrupt: it was interrupted.
     """
-    settings = from_flat(load_yaml(arguments.params)) if arguments.params else Settings()
+    settings = topic_arguments.settings(arguments)
     options = EvaluationOptions(
         methods=tuple(name.strip() for name in arguments.method.split(',') if name.strip()),
         input_rings=_input_rings(arguments.input_rings),
         input_fraction=DEFAULT_INPUT_FRACTION if arguments.input_fraction is None else arguments.input_fraction,
         max_depth=arguments.max_depth, max_frames=arguments.max_frames, every=arguments.every,
-        overrides=TopicOverrides(arguments.image, arguments.camera_info, arguments.points, arguments.odometry),
+        overrides=topic_arguments.overrides(arguments),
         pictures=not arguments.no_report,
     )
     if arguments.open3d_clean and not arguments.cloud:
