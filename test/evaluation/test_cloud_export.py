@@ -34,8 +34,8 @@ def test_clouds_fuse_along_the_drive_in_the_fixed_frame(street, tmp_path):
     assert np.abs(ground[:, 2] + 1.7).max() < 0.05
     inside = (points[:, 1] > BOX[1] + 0.8) & (points[:, 1] < BOX[2] - 0.8)
     face = points[inside & (points[:, 2] > -1) & (points[:, 2] < -0.4)]
-    near_box = np.abs(face[:, 0] - BOX[0]) < 0.3
-    assert near_box.mean() > 0.9
+    # Points between the box and the wall behind it are spread over many voxels, those on the box fall together.
+    assert (np.abs(face[:, 0] - BOX[0]) < 0.1).mean() > 0.75
     far = points[(points[:, 1] > 2) & (points[:, 2] > 0)]
     assert np.median(far[:, 0]) == pytest.approx(WALL, abs=0.2)
     assert len(colours) == len(points)
@@ -58,7 +58,8 @@ def test_without_odometry_the_cloud_is_one_image_in_the_optical_frame(unposed_st
 
 def test_existing_clouds_are_kept_unless_told(street, tmp_path, capsys):
     (tmp_path / 'c.ply').write_text('mine')
-    options = ['evaluate', str(street), '--out', str(tmp_path / 'out'), '--no-report', '--cloud', str(tmp_path / 'c.ply')]
+    cloud = str(tmp_path / 'c.ply')
+    options = ['evaluate', str(street), '--out', str(tmp_path / 'out'), '--no-report', '--cloud', cloud]
     assert main(options) == 2
     assert '--overwrite' in capsys.readouterr().err
     assert (tmp_path / 'c.ply').read_text() == 'mine'
