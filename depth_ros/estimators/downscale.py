@@ -68,15 +68,16 @@ def _enlarge(inverse, std, height, width):
         bottom, down = min(top + 1, rows - 1), np.float32(y - top)
         nearest = bottom if down > 0.5 else top
         for column in range(width):
-            l, r, t = left[column], right[column], across[column]
-            a, b, c, d = inverse[top, l], inverse[top, r], inverse[bottom, l], inverse[bottom, r]
+            i, j, t = left[column], right[column], across[column]
+            a, b, c, d = inverse[top, i], inverse[top, j], inverse[bottom, i], inverse[bottom, j]
             # Comparisons with NaN are false, so an unknown neighbour leads to the second branch.
             if abs(a - d) <= _SAME_SURFACE * a and abs(b - c) <= _SAME_SURFACE * b and abs(a - b) <= _SAME_SURFACE * a:
                 upper, lower = a + t * (b - a), c + t * (d - c)
                 out_depth[row, column] = np.float32(1) / (upper + down * (lower - upper))
-                upper, lower = std[top, l] + t * (std[top, r] - std[top, l]), std[bottom, l] + t * (std[bottom, r] - std[bottom, l])
+                upper = std[top, i] + t * (std[top, j] - std[top, i])
+                lower = std[bottom, i] + t * (std[bottom, j] - std[bottom, i])
                 out_std[row, column] = upper + down * (lower - upper)
             else:
-                s = r if t > 0.5 else l
-                out_depth[row, column], out_std[row, column] = np.float32(1) / inverse[nearest, s], std[nearest, s]
+                k = j if t > 0.5 else i
+                out_depth[row, column], out_std[row, column] = np.float32(1) / inverse[nearest, k], std[nearest, k]
     return out_depth, out_std

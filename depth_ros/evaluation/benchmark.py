@@ -5,6 +5,7 @@ No ROS here: messages are duck-typed. What a graph adds is measured by running t
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from depth_ros.errors import SettingsError
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.holdout import fraction_holdout
 from depth_ros.geometry.cloud import xyzrgb
@@ -222,6 +224,44 @@ def bench_stages(
         ),
     }
     return result
+
+
+def bench_peer(path: Path, frames: int) -> dict[str, Any]:
+    """Time the classical estimator against the public code of IP-Basic (Ku et al. 2018), side by side on one thread.
+
+    Args:
+        path: ``ip_basic/depth_map_utils.py`` of github.com/kujason/ip_basic.
+        frames: timed runs of each, alternating.
+
+    Returns:
+        Summaries of both for 1242x375 and 16 rings, and the ratio of their medians.
+
+    Raises:
+        SettingsError: there is no such file.
+    """
+    specification = importlib.util.spec_from_file_location('ip_basic_depth_map_utils', path)
+    if specification is None or not path.is_file():
+        raise SettingsError(f'{str(path)!r} is no Python file, expected depth_map_utils.py of IP-Basic')
+    peer = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(peer)
+    width, height = 1242, 375
+    frame = Frame(START_NS + SWEEP_NS // 2, synthetic_image(width, height), 'rgb8', synthetic_camera(width, height))
+    pipeline = DepthPipeline(Settings(), transforms(), create_estimator(Settings(), 'classical'))
+    pipeline.add_scan(synthetic_scan(16, 120_000 // 64))
+    sparse = pipeline.process(frame).sparse
+    image = np.nan_to_num(sparse.to_image())
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    times: dict[str, list[float]] = {'ip_basic_fast': [], 'classical': []}
+    try:
+        for _ in range(frames):
+            times['ip_basic_fast'] += measure(lambda: peer.fill_in_fast(image.copy(), extrapolate=True), 1, 1)
+            times['classical'] += measure(lambda: pipeline.estimator.estimate(frame, sparse), 1, 1)
+    finally:
+        cv2.setNumThreads(threads)
+    result = {name: summary(values) for name, values in times.items()}
+    ratio = result['classical']['median_ms'] / result['ip_basic_fast']['median_ms']
+    return result | {'num_points': len(sparse), 'ratio': ratio}
 
 
 def _read_lines(path: str) -> list[str]:

@@ -53,7 +53,11 @@ class LoadGenerator(Node):
         for topic in options.outputs:
             # Raw: what a robot's planner does with depth is not our cost.
             self.create_subscription(
-                _TYPES[topic], topic, lambda data, topic=topic: self._take(topic, data), qos_profile_sensor_data, raw=True
+                _TYPES[topic],
+                topic,
+                lambda data, topic=topic: self._take(topic, data),
+                qos_profile_sensor_data,
+                raw=True,
             )
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics, 10)
         self._threads = [threading.Thread(target=self._run, daemon=True)]
@@ -136,7 +140,8 @@ class LoadGenerator(Node):
             outputs[topic] = {'received': len(latency), 'missing_share': 1 - len(latency) / max(len(sent), 1)}
             if latency:
                 outputs[topic] |= {
-                    'latency_median_ms': float(np.median(latency)), 'latency_p99_ms': float(np.percentile(latency, 99))
+                    'latency_median_ms': float(np.median(latency)),
+                    'latency_p99_ms': float(np.percentile(latency, 99)),
                 }
         refused = {
             name: count - before['refused'].get(name, 0)
@@ -146,9 +151,14 @@ class LoadGenerator(Node):
         lost = after['lost_by_transport'] - before['lost_by_transport']
         answered = after['answered'] - before['answered']
         result = {
-            'sent_images': len(sent), 'outputs': outputs, 'answered_by_node': answered, 'refused_by_node': refused,
-            'lost_by_transport': lost, 'silent': len(sent) - answered - sum(refused.values()) - lost,
-            'bytes_in_out': self._bytes(), 'stages': self._stages(),
+            'sent_images': len(sent),
+            'outputs': outputs,
+            'answered_by_node': answered,
+            'refused_by_node': refused,
+            'lost_by_transport': lost,
+            'silent': len(sent) - answered - sum(refused.values()) - lost,
+            'bytes_in_out': self._bytes(),
+            'stages': self._stages(),
         }
         if self._resident_mb:
             result['resident_mb'] = self._resident_mb
@@ -157,7 +167,11 @@ class LoadGenerator(Node):
     def _bytes(self) -> int:
         pixels = self._options.width * self._options.height
         outputs = {'depth/image': 4, 'depth/std': 4, 'depth/points': 16, 'depth/image_colored': 3}
-        return len(self._image.data) + len(self._cloud.data) + sum(outputs[topic] * pixels for topic in self._options.outputs)
+        return (
+            len(self._image.data)
+            + len(self._cloud.data)
+            + sum(outputs[topic] * pixels for topic in self._options.outputs)
+        )
 
     def _stages(self) -> dict[str, dict[str, float]]:
         stages: dict[str, dict[str, float]] = {}
@@ -179,7 +193,9 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument('--rings', type=int, default=64, help='rings per cloud')
     parser.add_argument('--frames', type=int, default=300, help='images that count')
     parser.add_argument('--warm-up', type=float, default=3.0, help='seconds of images before those that count')
-    parser.add_argument('--outputs', nargs='+', default=['depth/image'], choices=sorted(_TYPES), help='topics to receive')
+    parser.add_argument(
+        '--outputs', nargs='+', default=['depth/image'], choices=sorted(_TYPES), help='topics to receive'
+    )
     parser.add_argument('--pid', type=int, default=0, help='process whose resident memory is noted; 0 = none')
     argv = sys.argv if args is None else ['load_generator', *args]
     options = parser.parse_args(remove_ros_args(argv)[1:])

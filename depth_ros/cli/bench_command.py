@@ -1,0 +1,183 @@
+"""``depth_ros bench``: how fast every stage is on this machine, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from depth_ros.bags.reader import BagReader
+from depth_ros.bags.recording import Recording
+from depth_ros.errors import DepthRosError, MissingDependencyError, SettingsError
+from depth_ros.evaluation.benchmark import (
+    SIZES,
+    bench_peer,
+    bench_stages,
+    machine,
+    measure,
+    summary,
+    transforms,
+)
+from depth_ros.files import whole_file
+from depth_ros.settings import METHODS
+
+_ALL_OUTPUTS = ('depth/image', 'depth/std', 'depth/points')
+_TIMEOUT_S = 1800
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('--sizes', nargs='+', metavar='WxH', default=[f'{w}x{h}' for w, h in SIZES], help='image sizes')
+    parser.add_argument(
+        '--method', nargs='+', choices=METHODS, default=['classical', 'nearest'], help='estimators to time'
+    )
+    parser.add_argument('--frames', type=int, default=100, help='timed runs per stage (default: 100)')
+    parser.add_argument('--rings', type=int, default=64, help='beams of the lidar, 120,000 points in all (default: 64)')
+    parser.add_argument(
+        '--no-node', action='store_true', help='leave out what needs ROS: publish and the whole callback'
+    )
+    parser.add_argument(
+        '--live', action='store_true', help='instead: 1280x720 at 30 Hz and clouds at 10 Hz between two processes'
+    )
+    parser.add_argument('--soak', type=int, metavar='FRAMES', help='instead: memory of the node over so many frames')
+    parser.add_argument('--bag', type=Path, help='instead: reading this bag, against the bare library')
+    parser.add_argument(
+        '--peer',
+        type=Path,
+        metavar='FILE',
+        help='instead: the classical estimator against depth_map_utils.py of IP-Basic',
+    )
+    parser.add_argument('--out', type=Path, help='write the JSON here as well')
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure and print."""
+    result: dict[str, Any] = {'machine': machine()}
+    if arguments.live:
+        result['live'] = _node_under_load(1280, 720, 'nearest', 300, ['--image-rate', '30', '--outputs', 'depth/image'])
+    elif arguments.soak:
+        result['soak'] = _soak(arguments.soak)
+    elif arguments.bag:
+        result['replay'] = _bench_reading(arguments.bag)
+    elif arguments.peer:
+        result['peer'] = bench_peer(arguments.peer, arguments.frames)
+    else:
+        result['sizes'] = {size: _bench_size(*_parse_size(size), arguments) for size in arguments.sizes}
+    text = json.dumps(result, indent=2)
+    print(text)
+    if arguments.out:
+        with whole_file(arguments.out) as path:
+            path.write_text(text + '\n', encoding='utf-8')
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(part) for part in text.split('x'))
+    except ValueError as error:
+        raise SettingsError(f'size is {text!r}, expected WIDTHxHEIGHT as in 1280x720') from error
+    if not (32 <= width <= 8192 and 32 <= height <= 8192):
+        raise SettingsError(f'size is {text!r}, expected 32 to 8192 pixels each way')
+    return width, height
+
+
+def _bench_size(width: int, height: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    print(f'{width}x{height}: stages', file=sys.stderr)
+    result = bench_stages(width, height, tuple(arguments.method), arguments.frames, arguments.rings, 1.0)
+    if arguments.no_node:
+        return result
+    if importlib.util.find_spec('rclpy') is None:
+        print('rclpy is not installed: publish and the whole callback are left out', file=sys.stderr)
+        return result
+    print(f'{width}x{height}: node', file=sys.stderr)
+    # Slow enough that nothing queues: what is measured is the callback, not the load.
+    load = ['--image-rate', '8', '--outputs', *_ALL_OUTPUTS]
+    node = _node_under_load(width, height, arguments.method[0], arguments.frames, load)
+    stages = node['stages']
+    num_bytes = node['bytes_in_out']
+    without = stages['processing']['p50_ms'] - stages['estimate']['p50_ms']
+    result['publish'] = stages['publish']
+    result['callback'] = {
+        'method': arguments.method[0],
+        'median_ms': stages['processing']['p50_ms'],
+        'p99_ms': stages['processing']['p99_ms'],
+        'stages': stages,
+        'latency': node['outputs'],
+        'minus_estimator': summary([without], num_bytes)
+        | {'note': 'median of the callback minus that of the estimator'},
+    }
+    return result
+
+
+def _soak(frames: int) -> dict[str, Any]:
+    load = ['--image-rate', '10', '--outputs', *_ALL_OUTPUTS]
+    result = _node_under_load(640, 480, 'classical', frames, load)
+    resident = [megabytes for _, megabytes in result['resident_mb']]
+    tenth = max(len(resident) // 10, 1)
+    first, last = sum(resident[:tenth]) / tenth, sum(resident[-tenth:]) / tenth
+    return result | {'first_tenth_mb': first, 'last_tenth_mb': last, 'growth': last / first - 1}
+
+
+def _node_under_load(width: int, height: int, method: str, frames: int, load: list[str]) -> dict[str, Any]:
+    """Run the node and a load generator as processes; return what the generator found."""
+    if importlib.util.find_spec('rclpy') is None:
+        raise MissingDependencyError("rclpy is not installed; source ROS 2, or pip install 'depth_ros[ros]'")
+    static = json.dumps(transforms().text())
+    domain = {**os.environ, 'ROS_DOMAIN_ID': str(os.getpid() % 100), 'ROS_LOCALHOST_ONLY': '1'}
+    node = subprocess.Popen(
+        [sys.executable, '-m', 'depth_ros.nodes.depth_node', '--ros-args', '--log-level', 'error',
+         '-p', f'estimator.method:={method}', '-p', f'transforms.static:={static}', '-p', 'camera.rectified:=yes'],
+        env=domain, stdout=sys.stderr,
+    )  # fmt: skip
+    try:
+        generator = subprocess.run(
+            [sys.executable, '-m', 'depth_ros.nodes.load_generator', '--width', str(width), '--height', str(height),
+             '--frames', str(frames), '--pid', str(node.pid), *load],
+            env=domain, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    finally:
+        node.terminate()
+        node.wait(timeout=20)
+    if generator.returncode or not generator.stdout.strip():
+        raise DepthRosError(f'the load generator ended with code {generator.returncode} and no result')
+    return json.loads(generator.stdout.strip().splitlines()[-1])
+
+
+def _bench_reading(path: Path) -> dict[str, Any]:
+    """Time reading and decoding a bag against the bare library's reading of the same messages."""
+    from rosbags.highlevel import AnyReader
+    from rosbags.typesys import Stores, get_typestore
+
+    with Recording(path) as recording:
+        selection = recording.selection
+    topics = {selection.image, selection.camera_info, selection.points, selection.odometry} - {''}
+
+    def bare() -> None:
+        paths = [path] if path.suffix == '.bag' or path.is_dir() else [path.parent]
+        with AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+            wanted = [connection for connection in reader.connections if connection.topic in topics]
+            for connection, _, data in reader.messages(wanted):
+                reader.deserialize(data, connection.msgtype)
+
+    def ours() -> None:
+        with BagReader(path) as reader:
+            for _ in reader.messages(topics):
+                pass
+
+    runs = 5
+    bare_ms, ours_ms = [], []
+    for _ in range(runs):  # alternating, so that a busy moment hits both
+        bare_ms += measure(bare, 1, 0)
+        ours_ms += measure(ours, 1, 0)
+    result = {'bare': summary(bare_ms), 'ours': summary(ours_ms)}
+    result['ratio'] = result['ours']['median_ms'] / result['bare']['median_ms']
+    started = time.perf_counter()
+    with Recording(path) as recording:
+        count = sum(1 for _ in recording.events())
+    result['events'] = {'count': count, 'ms': (time.perf_counter() - started) * 1e3}
+    return result
