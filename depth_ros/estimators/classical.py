@@ -12,15 +12,15 @@ from depth_ros.estimators.samples import collect, coverage
 from depth_ros.types import Frame, SparseDepth
 
 
-# Std of the model in metres, a sum of shares, fitted as the scale of a Student t (4 degrees of freedom: errors at missed
-# edges have long tails) to withheld rings of one street scene at 32, 16 and 8 of 64 rings:
+# Std of the model in metres, a sum of shares, fitted as the scale of a Student t (4 degrees of freedom: errors at
+# missed edges have long tails) to withheld rings of one street scene at 32, 16 and 8 of 64 rings:
 _STD_PER_DISAGREEMENT = 1.1  # of the difference of both estimates
 _STD_PER_DEPTH = 0.0025  # of the depth
 # and, times 1/2 + the distance from the nearest sample in units of the spacing,
 _STD_PER_SPREAD = 0.03  # of the range of depth in the triangle
 _STD_PER_ROUGHNESS = 0.43  # of the depth times the roughness of the samples around
 # Where planes are continued beyond the hull: of the depth per spacing of distance from it. Stated, not fitted.
-_STD_PER_SPACING_OUTSIDE = 0.05
+_STD_PER_SPACING_OUTSIDE = 0.15
 # Triangles smaller than this (twice the area, px^2) are too thin to tell a slope.
 _MIN_AREA = 1e-3
 
@@ -66,8 +66,8 @@ class ClassicalEstimator:
             samples.mesh.triangles, sample_planes.roughness, planes, _STEP, mesh_share, depth, std,
         )
         _render_margin(
-            samples.u, samples.v, samples.depth, samples.std, samples.spacing, samples.mesh.hull, sample_planes.roughness,
-            coverage(samples), planes, _STEP, mesh_share, depth, std,
+            samples.u, samples.v, samples.depth, samples.std, samples.spacing, samples.mesh.hull,
+            sample_planes.roughness, coverage(samples), planes, _STEP, depth, std,
         )
         return depth, std
 
@@ -120,7 +120,8 @@ def _render_triangles(
         if last_row < first_row:
             continue
         au, av, bu, bv, cu, cv = u[a], v[a], u[b], v[b], u[c], v[c]
-        inverse_a, inverse_b, inverse_c = np.float32(1.0) / depth[a], np.float32(1.0) / depth[b], np.float32(1.0) / depth[c]
+        one = np.float32(1.0)
+        inverse_a, inverse_b, inverse_c = one / depth[a], one / depth[b], one / depth[c]
         low, high = min(inverse_a, inverse_b, inverse_c), max(inverse_a, inverse_b, inverse_c)
         # The mesh says which triangle a pixel is in, the points as measured say which plane that is.
         area = (bu - au) * (cv - av) - (bv - av) * (cu - au)
@@ -133,7 +134,7 @@ def _render_triangles(
             middle = (inverse_a + inverse_b + inverse_c) / np.float32(3.0)
         per_gap = np.float32(3.0) / max(spacing[a] + spacing[b] + spacing[c], np.float32(3.0))
         variance = max(std[a], std[b], std[c]) ** 2
-        std_spread = np.float32(_STD_PER_SPREAD) * (np.float32(1.0) / low - np.float32(1.0) / high)
+        std_spread = np.float32(_STD_PER_SPREAD) * (one / low - one / high)
         std_rough = np.float32(_STD_PER_ROUGHNESS / 3) * (roughness[a] + roughness[b] + roughness[c])
         down_ab, down_bc, down_ac = (
             _columns_per_row(mesh_u, mesh_v, a, b), _columns_per_row(mesh_u, mesh_v, b, c),
@@ -141,14 +142,18 @@ def _render_triangles(
         )
         for row in range(first_row, last_row + 1):
             if mesh_v[b] <= mesh_v[c]:
-                one = mesh_u[a] + (row - top) * down_ac
-                other = mesh_u[a] + (row - top) * down_ab if row < mesh_v[b] else mesh_u[c] + (row - bottom) * down_bc
+                long_side = mesh_u[a] + (row - top) * down_ac
+                other = (
+                    mesh_u[a] + (row - top) * down_ab if row < mesh_v[b] else mesh_u[c] + (row - bottom) * down_bc
+                )
             else:
-                one = mesh_u[a] + (row - top) * down_ab
-                other = mesh_u[a] + (row - top) * down_ac if row < mesh_v[c] else mesh_u[b] + (row - bottom) * down_bc
+                long_side = mesh_u[a] + (row - top) * down_ab
+                other = (
+                    mesh_u[a] + (row - top) * down_ac if row < mesh_v[c] else mesh_u[b] + (row - bottom) * down_bc
+                )
             # A little wider: rounding must leave no gap between triangles.
-            left = max(int(np.ceil(min(one, other) - 1e-3)), 0)
-            right = min(int(np.floor(max(one, other) + 1e-3)), width - 1)
+            left = max(int(np.ceil(min(long_side, other) - 1e-3)), 0)
+            right = min(int(np.floor(max(long_side, other) + 1e-3)), width - 1)
             for column in range(left, right + 1):
                 du, dv = np.float32(column) - au, np.float32(row) - av
                 linear = min(max(middle + slope_u * du + slope_v * dv, low), high)
@@ -173,56 +178,62 @@ def _columns_per_row(u, v, begin, end):
     return (u[end] - u[begin]) / rows if rows != 0 else np.float32(0.0)
 
 
-@njit(nogil=True, cache=True)
-def _render_margin(u, v, depth, std, spacing, hull, roughness, mask, planes, step, mesh_share, out_depth, out_std):
-    """Estimate the pixels that the measurements reach outside of triangles, from the nearest place on the hull.
+@njit(nogil=True, cache=True, fastmath=_FASTMATH)
+def _render_margin(u, v, depth, std, spacing, hull, roughness, mask, planes, step, out_depth, out_std):
+    """Estimate the pixels that the measurements reach outside of triangles.
 
-    The plane that arrived there may go on, but not away from the hull by more than the depth itself per spacing.
+    The plane that arrives there goes on, but leaves the mean depth around by no more than that depth itself per
+    spacing.
     """
     height, width = out_depth.shape
     count = len(hull)
+    sides = np.empty((count, 5), np.float32)
+    for i in range(count):
+        a, b = hull[i], hull[(i + 1) % count]
+        du, dv = u[b] - u[a], v[b] - v[a]
+        length = max(du * du + dv * dv, np.float32(1e-6))
+        sides[i, 0], sides[i, 1], sides[i, 2], sides[i, 3], sides[i, 4] = u[a], v[a], du, dv, np.float32(1.0) / length
     for row in range(height):
         side = -1
         for column in range(width):
             if not mask[row, column] or out_depth[row, column] > 0:
                 continue
             if side < 0:  # first of a row: look at all sides
-                best = np.inf
+                best = np.float32(np.inf)
                 for i in range(count):
-                    distance, _ = _to_side(u, v, hull, i, column, row)
-                    if distance < best:
-                        best, side = distance, i
-            # Neighbouring pixels have neighbouring sides.
-            distance, share = _to_side(u, v, hull, side, column, row)
-            moved = True
-            while moved:
-                moved = False
-                for other in ((side + 1) % count, (side + count - 1) % count):
-                    other_distance, other_share = _to_side(u, v, hull, other, column, row)
-                    if other_distance < distance:
-                        side, distance, share, moved = other, other_distance, other_share, True
-            a, b = hull[side], hull[(side + 1) % count]
-            inverse_depth = (1 - share) / depth[a] + share / depth[b]
-            away = np.sqrt(distance) / max((1 - share) * spacing[a] + share * spacing[b], 1.0)
+                    square, _ = _to_side(sides, i, column, row)
+                    if square < best:
+                        best, side = square, i
+            # The side nearest to a pixel is that of its neighbour, or the next one.
+            square, share = _to_side(sides, side, column, row)
+            for other in (side + 1 if side + 1 < count else 0, side - 1 if side > 0 else count - 1):
+                other_square, other_share = _to_side(sides, other, column, row)
+                if other_square < square:
+                    side, square, share = other, other_square, other_share
+            a, b = hull[side], hull[side + 1 if side + 1 < count else 0]
+            gap = spacing[a] + share * (spacing[b] - spacing[a])
+            away = np.sqrt(square) / max(gap, np.float32(1.0))
+            around = planes[row // step, column // step, 3]
+            if not around > 0:  # nothing arrived: the hull itself
+                inverse_a, inverse_b = np.float32(1.0) / depth[a], np.float32(1.0) / depth[b]
+                around = inverse_a + share * (inverse_b - inverse_a)
+            slack = np.float32(1.0) + away
             estimate, disagreement = _mix(
-                np.float32(inverse_depth), _plane_at(planes, step, column, row), np.float32(inverse_depth / (1 + away)),
-                np.float32(inverse_depth * (1 + away)), mesh_share,
+                around, _plane_at(planes, step, column, row), around / slack, around * slack, np.float32(0.0)
             )
-            rough = (1 - share) * roughness[a] + share * roughness[b]
-            model = _STD_PER_DISAGREEMENT * disagreement + estimate * (
-                _STD_PER_DEPTH + (0.5 + away) * _STD_PER_ROUGHNESS * rough + _STD_PER_SPACING_OUTSIDE * away
+            rough = roughness[a] + share * (roughness[b] - roughness[a])
+            model = np.float32(_STD_PER_DISAGREEMENT) * disagreement + estimate * (
+                np.float32(_STD_PER_DEPTH) + np.float32(_STD_PER_SPACING_OUTSIDE) * away
+                + (np.float32(0.5) + away) * np.float32(_STD_PER_ROUGHNESS) * rough
             )
             out_depth[row, column] = estimate
             out_std[row, column] = np.sqrt(max(std[a], std[b]) ** 2 + model * model)
 
 
-@njit(nogil=True, cache=True)
-def _to_side(u, v, hull, side, column, row):
+@njit(nogil=True, cache=True, fastmath=_FASTMATH)
+def _to_side(sides, i, column, row):
     """Squared distance of a pixel to a side of the hull, and where along the side (0..1) it is nearest."""
-    a, b = hull[side], hull[(side + 1) % len(hull)]
-    du, dv = np.float64(u[b]) - u[a], np.float64(v[b]) - v[a]
-    length = du * du + dv * dv
-    share = 0.0
-    if length > 0:
-        share = min(max(((column - u[a]) * du + (row - v[a]) * dv) / length, 0.0), 1.0)
-    return (u[a] + share * du - column) ** 2 + (v[a] + share * dv - row) ** 2, share
+    u, v = np.float32(column) - sides[i, 0], np.float32(row) - sides[i, 1]
+    share = min(max((u * sides[i, 2] + v * sides[i, 3]) * sides[i, 4], np.float32(0.0)), np.float32(1.0))
+    du, dv = u - share * sides[i, 2], v - share * sides[i, 3]
+    return du * du + dv * dv, share

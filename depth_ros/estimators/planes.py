@@ -17,6 +17,7 @@ from depth_ros.estimators.samples import Samples
 # Neighbours of a sample that its plane is fitted to: those within so many edges of the mesh. One ring of neighbours is
 # not enough to tell which of them lie on the same surface.
 _HOPS = 3
+_MAX_NEIGHBORS = 48  # about forty lie within three edges; those found last are left out
 _FIT_ROUNDS = 3
 # Share of its inverse depth by which a neighbour may miss the plane before it counts as another surface.
 _PLANE_TOLERANCE = 0.1
@@ -50,8 +51,8 @@ class SamplePlanes:
 def fit_planes(samples: Samples) -> SamplePlanes:
     """Fit a plane in inverse depth through every sample, robust to neighbours on other surfaces.
 
-    Weighted least squares through the sample over its neighbours in the mesh; weights fall with the squared distance and
-    with the squared residual (Cauchy), re-weighted a fixed number of rounds.
+    Weighted least squares through the sample over its neighbours in the mesh; weights fall with the squared distance
+    and with the squared residual (Cauchy), re-weighted a fixed number of rounds.
 
     Args:
         samples: the measurements.
@@ -81,8 +82,8 @@ def spread_planes(image: np.ndarray, samples: Samples, planes: SamplePlanes, rea
         step: pixels per cell, 1, 2, 4, ...
 
     Returns:
-        (h, w, 3) float32: offset, slope_u, slope_v of the cell's plane, the cell at (i, j) holding the pixels
-        (step i .., step j ..); NaN where no plane arrives.
+        (h, w, 4) float32: offset, slope_u, slope_v of the cell's plane, and the mean inverse depth of the samples that
+        it comes from; the cell at (i, j) holds the pixels (step i .., step j ..); NaN where no plane arrives.
     """
     guide = np.ascontiguousarray(image)
     for _ in range(step.bit_length() - 1):
@@ -98,16 +99,18 @@ def spread_planes(image: np.ndarray, samples: Samples, planes: SamplePlanes, rea
     )
     # Links are read along the direction of smoothing, which is down the rows: across is smoothed on the transpose.
     across = np.ascontiguousarray(across.T)
+    turned = np.empty((cells.shape[0], cells.shape[2], cells.shape[1]), dtype=np.float32)
+    scratch = np.empty(cells.shape[1] * cells.shape[2], dtype=np.float32)
     for share in _SHARES:
-        cells = _transpose(cells)
-        _smooth_down(cells, across, np.float32(share * strength * spacing_u * spacing_v))
-        cells = _transpose(cells)
-        _smooth_down(cells, down, np.float32(share * strength * spacing_v * spacing_v))
+        _transpose(cells, turned)
+        _smooth_down(turned, across, np.float32(share * strength * spacing_u * spacing_v), scratch)
+        _transpose(turned, cells)
+        _smooth_down(cells, down, np.float32(share * strength * spacing_v * spacing_v), scratch)
     return _normalize(cells)
 
 
 def _typical_spacing(samples: Samples) -> tuple[float, float]:
-    """Median distance, in pixels along u and v, to the neighbour that is farthest along that axis; at least one pixel."""
+    """Median distance to the neighbour that is farthest along u and along v, in pixels, at least 1."""
     if len(samples.mesh.triangles) == 0:
         spacing = float(np.median(samples.spacing))
         return max(spacing, 1.0), max(spacing, 1.0)
@@ -137,9 +140,10 @@ def _links(guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return across, down
 
 
-def _transpose(planes: np.ndarray) -> np.ndarray:
-    """(C, w, h) from (C, h, w)."""
-    return np.stack([cv2.transpose(plane) for plane in planes])
+def _transpose(source: np.ndarray, target: np.ndarray) -> None:
+    """Write (C, h, w) as (C, w, h)."""
+    for plane, turned in zip(source, target, strict=True):
+        cv2.transpose(plane, dst=turned)
 
 
 @njit(nogil=True, cache=True)
@@ -186,23 +190,24 @@ def _fit_planes(u, v, depth, start, neighbors):
     agreement = np.zeros(count, np.float32)
     roughness = np.zeros(count, np.float32)
     seen = np.full(count, -1, np.int32)
-    # A point has about forty neighbours within three edges; those beyond the buffer, found last, are left out.
-    found = np.empty(64, np.int32)
-    du = np.empty(64, np.float32)
-    dv = np.empty(64, np.float32)
-    dw = np.empty(64, np.float32)
-    closeness = np.empty(64, np.float32)
+    found = np.empty(_MAX_NEIGHBORS, np.int32)
+    du = np.empty(_MAX_NEIGHBORS, np.float32)
+    dv = np.empty(_MAX_NEIGHBORS, np.float32)
+    dw = np.empty(_MAX_NEIGHBORS, np.float32)
+    closeness = np.empty(_MAX_NEIGHBORS, np.float32)
     for p in range(count):
         seen[p] = p
         found[0] = p
         begin, size = 0, 1
         for _ in range(_HOPS):
             end = size
+            if size == _MAX_NEIGHBORS:
+                break
             for i in range(begin, end):
                 q = found[i]
                 for j in range(start[q], start[q + 1]):
                     other = neighbors[j]
-                    if seen[other] != p and size < len(found):
+                    if seen[other] != p and size < _MAX_NEIGHBORS:
                         seen[other] = p
                         found[size] = other
                         size += 1
@@ -245,15 +250,17 @@ def _fit_planes(u, v, depth, start, neighbors):
 
 @njit(nogil=True, cache=True)
 def _scatter(u, v, depth, row, column, slopes, agreement, step, height, width):
-    """(4, height, width) float32: sums of offset, slope_u, slope_v and 1 over the samples of each cell, weighted."""
-    planes = np.zeros((4, height, width), np.float32)
+    """(5, height, width) float32: weighted sums of offset, slope_u, slope_v, inverse depth and 1 over the samples."""
+    planes = np.zeros((5, height, width), np.float32)
     for i in range(len(u)):
         r, c = min(row[i] // step, height - 1), min(column[i] // step, width - 1)
         weight = max(agreement[i], np.float32(_MIN_AGREEMENT))
-        planes[0, r, c] += weight * (np.float32(1.0) / depth[i] - slopes[i, 0] * u[i] - slopes[i, 1] * v[i])
+        inverse_depth = np.float32(1.0) / depth[i]
+        planes[0, r, c] += weight * (inverse_depth - slopes[i, 0] * u[i] - slopes[i, 1] * v[i])
         planes[1, r, c] += weight * slopes[i, 0]
         planes[2, r, c] += weight * slopes[i, 1]
-        planes[3, r, c] += weight
+        planes[3, r, c] += weight * inverse_depth
+        planes[4, r, c] += weight
     return planes
 
 
@@ -284,13 +291,13 @@ def _steps(guide):
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _smooth_down(planes, links, strength):
+def _smooth_down(planes, links, strength, scratch):
     """Solve (1 + strength L) x = planes in every column, L the Laplacian weighted by the links; in place.
 
-    Tridiagonal elimination (Thomas), all columns of a row at once.
+    Tridiagonal elimination (Thomas), all columns of a row at once; ``scratch`` holds as many numbers as the image.
     """
     channels, height, width = planes.shape
-    ratio = np.empty((height, width), np.float32)
+    ratio = scratch.reshape(height, width)
     inverse = np.empty(width, np.float32)
     for r in range(height):
         if r == 0:
@@ -320,11 +327,11 @@ def _smooth_down(planes, links, strength):
 def _normalize(planes):
     """Divide the sums by the weight; what weighs next to nothing has no digits left and counts as unknown."""
     _, height, width = planes.shape
-    out = np.empty((height, width, 3), np.float32)
+    out = np.empty((height, width, 4), np.float32)
     for r in range(height):
         for c in range(width):
-            weight = planes[3, r, c]
+            weight = planes[4, r, c]
             known = weight > np.float32(1e-20)
-            for k in range(3):
+            for k in range(4):
                 out[r, c, k] = planes[k, r, c] / weight if known else np.float32(np.nan)
     return out

@@ -75,8 +75,8 @@ def collect(frame: Frame, sparse: SparseDepth) -> Samples:
     row, column = sparse.row, sparse.column
     if min(row.min(), column.min()) < 0 or row.max() >= shape[0] or column.max() >= shape[1]:
         raise ShapeError(
-            f'measurements reach from pixel ({column.min()}, {row.min()}) to ({column.max()}, {row.max()}), outside of the '
-            f'image of {shape[1]} x {shape[0]}'
+            f'measurements reach from pixel ({column.min()}, {row.min()}) to ({column.max()}, {row.max()}), outside of '
+            f'the image of {shape[1]} x {shape[0]}'
         )
     if not (np.isfinite(sparse.depth).all() and sparse.depth.min() > 0 and np.isfinite(sparse.std).all()):
         raise ShapeError('a measurement has no finite, positive depth or no finite std; drop it before')
@@ -97,8 +97,8 @@ def collect(frame: Frame, sparse: SparseDepth) -> Samples:
 def coverage(samples: Samples) -> np.ndarray:
     """Where the measurements reach: their convex hull, grown by the local spacing of samples.
 
-    The next ring of a lidar would lie about one spacing outside of the hull, and what the lidar sees there is about what
-    it sees at the hull. Farther out nothing is known.
+    The next ring of a lidar would lie about one spacing outside of the hull, and what the lidar sees there is about
+    what it sees at the hull. Farther out nothing is known.
 
     Args:
         samples: the measurements.

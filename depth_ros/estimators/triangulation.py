@@ -217,7 +217,7 @@ def _sweep(x, y, order, seed, center):
     size = 3
     start = a
     for point in order:
-        if point == a or point == b or point == c:
+        if point in (a, b, c):
             continue
         key = _direction(x[point] - center[0], y[point] - center[1], num_bins)
         for step in range(num_bins):

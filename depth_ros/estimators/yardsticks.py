@@ -28,7 +28,8 @@ class NearestEstimator:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
         samples = collect(frame, sparse)
         nearest, distance = _nearest(samples)
-        return _finish(samples, samples.depth[nearest], _distance_std(samples, samples.depth[nearest], nearest, distance))
+        depth = samples.depth[nearest]
+        return _finish(samples, depth, _distance_std(samples, depth, nearest, distance))
 
 
 class LinearEstimator:
@@ -46,7 +47,8 @@ class LinearEstimator:
         depth = samples.depth[nearest]
         height, width = samples.shape
         try:
-            interpolate = LinearNDInterpolator(np.stack([samples.u, samples.v], axis=1), 1.0 / samples.depth.astype(np.float64))
+            points = np.stack([samples.u, samples.v], axis=1)
+            interpolate = LinearNDInterpolator(points, 1.0 / samples.depth.astype(np.float64))
         except (QhullError, ValueError):  # fewer than three points, or all on one line
             pass
         else:

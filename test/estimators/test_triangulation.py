@@ -85,7 +85,12 @@ def test_order_of_points_does_not_matter():
 
 @pytest.mark.parametrize(
     ('points', 'hull'),
-    [([(5, 5)], {0}), ([(5, 5), (9, 2)], {0, 1}), ([(6, 6), (2, 2), (9, 9), (4, 4)], {1, 2}), ([(3, 8), (3, 2)], {0, 1})],
+    [
+        ([(5, 5)], {0}),
+        ([(5, 5), (9, 2)], {0, 1}),
+        ([(6, 6), (2, 2), (9, 9), (4, 4)], {1, 2}),
+        ([(3, 8), (3, 2)], {0, 1}),
+    ],
 )
 def test_points_on_one_line_have_no_triangles_and_two_ends(points, hull):
     mesh = triangulate(*np.array(points).T)
