@@ -106,7 +106,7 @@ def import_kitti_raw(
     """
     drive = _RawDrive(Path(folder), calibration, frames)
     jobs = drive.jobs(_Images(compressed, jpeg_quality))
-    return _write(jobs, drive.transforms(), tuple(drive.notes), drive.folder, out, overwrite, progress)
+    return _write(jobs, drive.transforms(), drive.notes, drive.folder, out, overwrite, progress)
 
 
 def import_kitti_object(
@@ -421,7 +421,7 @@ def _point_times(points: np.ndarray, duration_ns: int) -> np.ndarray:
     return (np.rint(np.nan_to_num(share, nan=0.5) * (duration_ns / _TIME_STEP_NS)) * _TIME_STEP_NS).astype(np.int32)
 
 
-def _write(jobs: list[_Job], transforms: list[tuple[str, str, np.ndarray]], notes: tuple[str, ...] | list[str], source: Path,
+def _write(jobs: list[_Job], transforms: list[tuple[str, str, np.ndarray]], notes: list[str], source: Path,
            out: Path | str, overwrite: bool, progress: Progress | None) -> ImportReport:
     jobs.sort(key=lambda job: job.log_ns)
     with BagWriter(out, overwrite=overwrite, compress=True) as writer:
