@@ -108,6 +108,8 @@ def run(arguments: argparse.Namespace) -> None:
         write_cloud(arguments.cloud, points, colours, _cloud_text(cloud))
     if mesh is not None:
         mesh.write(arguments.mesh)
+        if mesh.full:
+            print(f'the mesh holds the first {mesh.num_fused} images, more would take too much memory', file=sys.stderr)
     print(table(evaluation))
     print(f'\nresults: {arguments.out}' + ('' if arguments.no_report else f'\nreport:  {arguments.out / REPORT_NAME}'))
     for name, path in (('cloud', arguments.cloud), ('mesh', arguments.mesh)):

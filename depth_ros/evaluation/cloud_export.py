@@ -20,9 +20,11 @@ from depth_ros.types import Camera, DepthEstimate, Pose
 
 MAX_RELATIVE_STD = 0.1
 MAX_DEPTH = 50.0
+MESH_VOXEL = 0.1
+MAX_MESH_BLOCKS = 200_000  # of 8 x 8 x 8 voxels, 2 GB
 _FIRST_VOXEL = 0.02
 _MAX_VOXELS = 4_000_000
-_MESH_VOXEL_SHARE = 0.002
+_TRUNCATION = 4.0  # voxels
 _VERTEX = np.dtype([('xyz', '<f4', 3), ('rgb', 'u1', 3)])
 
 
@@ -197,7 +199,12 @@ def remove_outliers(points: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray
 
 
 class MeshBuilder:
-    """Fuses depth along the drive into a surface (Open3D; Curless and Levoy 1996)."""
+    """Fuses depth along the drive into a surface (Open3D; Curless and Levoy 1996), in bounded memory.
+
+    Attributes:
+        num_fused: images in the surface.
+        full: whether images had to be left out because the surface had grown to ``MAX_MESH_BLOCKS``.
+    """
 
     def __init__(self, drive: Drive) -> None:
         """Make an empty volume.
@@ -208,14 +215,14 @@ class MeshBuilder:
         Raises:
             MissingDependencyError: Open3D is not installed.
         """
-        self._o3d = open3d()
+        self._o3d = o3d = open3d()
         self._drive = drive
-        voxel = _MESH_VOXEL_SHARE * MAX_DEPTH
-        self._volume = self._o3d.pipelines.integration.ScalableTSDFVolume(
-            voxel_length=voxel, sdf_trunc=4 * voxel,
-            color_type=self._o3d.pipelines.integration.TSDFVolumeColorType.RGB8,
+        names, float32 = ('tsdf', 'weight', 'color'), o3d.core.float32
+        self._grid = o3d.t.geometry.VoxelBlockGrid(
+            names, (float32,) * 3, ((1,), (1,), (3,)), voxel_size=MESH_VOXEL, block_resolution=8, block_count=20_000,
         )
         self.num_fused = 0
+        self.full = False
 
     def add_pose(self, pose: Pose) -> None:
         """Take in a pose."""
@@ -227,28 +234,25 @@ class MeshBuilder:
         Raises:
             SettingsError: the image is not rectified.
         """
-        o3d, frame, camera = self._o3d, estimate.frame, estimate.frame.camera
+        core, frame, camera = self._o3d.core, estimate.frame, estimate.frame.camera
         if camera.model != 'none':
             raise SettingsError(
-                f'images with {camera.model} distortion cannot be fused into a mesh; evaluate the rectified image '
-                'topic, '
+                f'images with {camera.model} distortion cannot be fused into a mesh; evaluate the rectified image topic, '
                 'or leave --mesh out'
             )
         pose = self._drive.fixed_from_optical(frame.stamp_ns, camera)
-        if pose is None:
+        if pose is None or self.full:
             return
         fixed_from_image = pose.copy()
         fixed_from_image[:3, :3] = pose[:3, :3] @ camera.rotation.T
-        pair = o3d.geometry.RGBDImage.create_from_color_and_depth(
-            o3d.geometry.Image(np.ascontiguousarray(frame.rgb())),
-            o3d.geometry.Image(np.nan_to_num(confident(estimate))),
-            depth_scale=1.0, depth_trunc=MAX_DEPTH, convert_rgb_to_intensity=False,
-        )
-        intrinsic = o3d.camera.PinholeCameraIntrinsic(
-            camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy
-        )
-        self._volume.integrate(pair, intrinsic, invert(fixed_from_image))
+        extrinsic, intrinsic = core.Tensor(invert(fixed_from_image)), core.Tensor(camera.matrix)
+        depth = self._image(np.nan_to_num(confident(estimate)))
+        colour = self._image(frame.rgb().astype(np.float32) / 255)
+        reach = (1.0, MAX_DEPTH, _TRUNCATION)  # depth is in metres already
+        blocks = self._grid.compute_unique_block_coordinates(depth, intrinsic, extrinsic, *reach)
+        self._grid.integrate(blocks, depth, colour, intrinsic, extrinsic, *reach)
         self.num_fused += 1
+        self.full = self._grid.hashmap().size() > MAX_MESH_BLOCKS
 
     def write(self, path: Path) -> int:
         """Write the surface as PLY.
@@ -257,17 +261,21 @@ class MeshBuilder:
             Number of triangles.
 
         Raises:
-            BagError: no image had a known pose.
+            BagError: no image had a known pose, or nothing certain enough was seen.
             OutputError: it cannot be written; nothing half-written is left.
         """
         if not self.num_fused:
             raise BagError('no image has a known pose (odometry does not reach their times), so there is no mesh')
-        mesh = self._volume.extract_triangle_mesh()
-
+        mesh = self._grid.extract_triangle_mesh(weight_threshold=0.5).to_legacy()
+        if not len(mesh.triangles):
+            raise BagError(f'no surface of {MESH_VOXEL:g} m detail was seen with enough certainty, so there is no mesh')
         with whole_file(path) as temporary:
             if not self._o3d.io.write_triangle_mesh(str(temporary), mesh):
                 raise OutputError(f'Open3D cannot write {str(path)!r}; name a .ply file in a folder with free space')
         return len(mesh.triangles)
+
+    def _image(self, pixels: np.ndarray) -> Any:
+        return self._o3d.t.geometry.Image(self._o3d.core.Tensor(np.ascontiguousarray(pixels)))
 
 
 def open3d() -> Any:
