@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,16 +13,9 @@ from typing import Any
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recording import Recording
+from depth_ros.cli.private_graph import private_graph
 from depth_ros.errors import DepthRosError, MissingDependencyError, SettingsError
-from depth_ros.evaluation.benchmark import (
-    SIZES,
-    bench_peer,
-    bench_stages,
-    machine,
-    measure,
-    summary,
-    transforms,
-)
+from depth_ros.evaluation.benchmark import SIZES, bench_peer, bench_stages, machine, measure, summary, transforms
 from depth_ros.files import whole_file
 from depth_ros.settings import METHODS
 
@@ -128,7 +120,7 @@ def _node_under_load(width: int, height: int, method: str, frames: int, load: li
     if importlib.util.find_spec('rclpy') is None:
         raise MissingDependencyError("rclpy is not installed; source ROS 2, or pip install 'depth_ros[ros]'")
     static = json.dumps(transforms().text())
-    domain = {**os.environ, 'ROS_DOMAIN_ID': str(os.getpid() % 100), 'ROS_LOCALHOST_ONLY': '1'}
+    domain = private_graph()
     node = subprocess.Popen(
         [sys.executable, '-m', 'depth_ros.nodes.depth_node', '--ros-args', '--log-level', 'error',
          '-p', f'estimator.method:={method}', '-p', f'transforms.static:={static}', '-p', 'camera.rectified:=yes'],

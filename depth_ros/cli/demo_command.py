@@ -1,0 +1,172 @@
+"""``depth_ros demo``: processes on a real graph play a bag, estimate its depth and record it; then it is evaluated."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from depth_ros.bags.inspection import inspect_bag
+from depth_ros.bags.reader import BagReader
+from depth_ros.bags.select import Selection, TopicOverrides
+from depth_ros.cli import evaluate_command
+from depth_ros.cli.evaluate_command import METRICS_NAME, REPORT_NAME
+from depth_ros.cli.inspect_command import write_node_params
+from depth_ros.cli.private_graph import private_graph
+from depth_ros.errors import BagError, DepthRosError, MissingDependencyError
+from depth_ros.evaluation.output import OutputFolder
+from depth_ros.messages.header import stamp_ns
+from depth_ros.settings import Settings
+
+SAMPLE_BAG = Path(__file__).resolve().parents[2] / 'data/sample_bag'
+_OUTPUTS = ('/depth/image', '/depth/std', '/depth/camera_info', '/depth/image_colored', '/diagnostics')
+_METHODS = 'classical,linear,nearest,ip_basic'
+_INPUT_RINGS = '16'
+_PLAY_TIMEOUT_S = 300
+_END_TIMEOUT_S = 30
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('bag', type=Path, nargs='?', default=SAMPLE_BAG, metavar='BAG', help='default: the sample bag')
+    parser.add_argument('--out', type=Path, default=Path('demo_output'), metavar='DIR', help='default: %(default)s')
+    parser.add_argument('--rate', type=float, default=1.0, help='seconds of the recording per second (default: 1)')
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Play, record, evaluate, and say where to look.
+
+    Raises:
+        MissingDependencyError: rclpy is not installed.
+        BagError: the bag cannot be used.
+        DepthRosError: a process failed.
+    """
+    if importlib.util.find_spec('rclpy') is None:
+        raise MissingDependencyError("rclpy is not installed; source ROS 2, or pip install 'depth_ros[ros]'")
+    found = inspect_bag(arguments.bag, TopicOverrides(), Settings())
+    lacking = [role for role in ('image', 'camera_info', 'points') if not getattr(found.selection, role)]
+    if lacking:
+        raise BagError(f'bag {str(arguments.bag)!r} lacks {", ".join(lacking)}; a demo needs them')
+    num_images = next(topic.count for topic in found.topics if topic.name == found.selection.image)
+    with OutputFolder(arguments.out, METRICS_NAME, overwrite=True) as folder:
+        params = folder / 'node.yaml'
+        write_node_params(found, params)
+        print(f'[1/3] playing {arguments.bag} through depth_node, recording what it publishes', flush=True)
+        started = time.monotonic()
+        _play(arguments.bag, found.selection, params, folder / 'recorded_bag', arguments.rate)
+        live = _live_result(folder / 'recorded_bag')
+        print(f'      {live["images"]} of {num_images} images came back as depth, {time.monotonic() - started:.0f} s')
+        print(f'[2/3] evaluating {_METHODS} with {_INPUT_RINGS} rings given', flush=True)
+        _evaluate(arguments.bag, folder)
+    out = arguments.out
+    print('[3/3] where to look')
+    for name, what in (
+        (REPORT_NAME, 'the report; open it in a browser'),
+        ('cloud.ply', 'one frame as a coloured cloud (CloudCompare, MeshLab, Open3D)'),
+        ('recorded_bag', 'what the node published, as a bag (ros2 bag play, Foxglove, RViz)'),
+        (METRICS_NAME, 'all figures'),
+        ('node.yaml', "the node's parameters: the transforms of the bag"),
+    ):
+        print(f'      {out / name}: {what}')
+    methods = json.loads((out / METRICS_NAME).read_text(encoding='utf-8'))['methods']
+    ours, linear = methods['classical']['pooled'], methods['linear']['pooled']
+    print(
+        f'found: MAE {ours["mae"]:.2f} m, RMSE {ours["rmse"]:.2f} m on withheld lidar points; linear interpolation '
+        f'{linear["mae"]:.2f} m, {linear["rmse"]:.2f} m. Live grade by the node itself: {live["grade"]}.'
+    )
+
+
+def _play(bag: Path, selection: Selection, params: Path, recorded: Path, rate: float) -> None:
+    image = selection.image.removesuffix('/compressed')
+    remaps = {'image': image, 'camera_info': selection.camera_info, 'points': selection.points}
+    if selection.odometry:
+        remaps['odometry'] = selection.odometry
+    node = ['depth_node', '--ros-args', '--params-file', str(params), '-p', 'use_sim_time:=true', '--log-level', 'warn']
+    for name, topic in remaps.items():
+        node += ['-r', f'{name}:={topic}']
+    with (
+        _process(node) as node_process,
+        _process(['bag_recorder', str(recorded), *_OUTPUTS, '--ros-args', '--log-level', 'warn']) as recorder,
+    ):
+        # The recorder subscribes to the outputs, so the node has work; the node subscribes to the inputs, so the player
+        # can tell when it is ready.
+        waited_for = [selection.image, selection.points]
+        play = ['bag_player', str(bag), '--rate', str(rate), '--start-delay', '2', '--wait-for', *waited_for]
+        with _process(play) as player:
+            _wait(player, _PLAY_TIMEOUT_S, node_process, recorder)
+        time.sleep(1.0)  # the last images are still on their way
+        _end(recorder)
+        _end(node_process)
+    if not recorded.exists():
+        raise DepthRosError('the recorder left no bag; see what the processes said above')
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    name, *arguments = command
+    process = subprocess.Popen([sys.executable, '-m', f'depth_ros.nodes.{name}', *arguments], env=private_graph())
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait(player: subprocess.Popen[bytes], timeout_s: float, *others: subprocess.Popen[bytes]) -> None:
+    """Wait until the player is done; any other process that ends meanwhile is a failure."""
+    until = time.monotonic() + timeout_s
+    while player.poll() is None:
+        for process in others:
+            if process.poll() is not None:
+                raise DepthRosError(f'{process.args[2]} ended with code {process.returncode}; see above')
+        if time.monotonic() > until:
+            raise DepthRosError(f'the player did not end within {timeout_s:.0f} s')
+        time.sleep(0.1)
+    if player.returncode:
+        raise DepthRosError(f'the player ended with code {player.returncode}; see above')
+
+
+def _evaluate(bag: Path, folder: Path) -> None:
+    results = folder / 'evaluation'
+    parser = argparse.ArgumentParser()
+    evaluate_command.add_arguments(parser)
+    evaluate_command.run(
+        parser.parse_args(
+            [str(bag), '--method', _METHODS, '--input-rings', _INPUT_RINGS, '--out', str(results), '--cloud',
+             str(folder / 'cloud.ply')]
+        )
+    )  # fmt: skip
+    for file in results.iterdir():
+        file.replace(folder / file.name)
+    results.rmdir()
+
+
+def _live_result(recorded: Path) -> dict[str, object]:
+    """What the recorded bag says: images that came back, and the last grade that the node gave itself."""
+    images, grade = set(), 'none'
+    with BagReader(recorded) as bag:
+        for item in bag.messages(['/depth/image', '/diagnostics']):
+            if item.topic == '/depth/image':
+                images.add(stamp_ns(item.message))
+                continue
+            for status in item.message.status:
+                if status.name.endswith(': grade') and status.values:
+                    grade = status.message
+    return {'images': len(images), 'grade': grade}
