@@ -26,7 +26,7 @@ def output_errors(path: Path | str) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = 'the disk is full' if full else error.strerror or str(error)
-        raise OutputError(f'cannot write {str(path)!r}: {reason}; nothing was left there') from error
+        raise OutputError(f'cannot write {str(path)!r}: {reason}; no half-written file was left') from error
 
 
 @contextmanager

@@ -158,8 +158,11 @@ class _Inspector:
         from_tf = '' if chosen.odometry or lidar is None else self._poses_from_tf(lidar.frame_id)
         self._say_what_is_missing(image, lidar, from_tf, latency_ms)
         return Inspection(
-            self.reader.path, (self.reader.end_ns - self.reader.start_ns) / _NS, self.reader.notes, self.reader.topics, chosen,
-            self.transforms, chain, image, lidar, latency_ms, self._rates(recorded), pairing, from_tf, tuple(self.problems),
+            path=self.reader.path, duration_s=(self.reader.end_ns - self.reader.start_ns) / _NS,
+            notes=self.reader.notes, topics=self.reader.topics, selection=chosen, transforms=self.transforms,
+            chain=chain, image=image, lidar=lidar,
+            latency_ms=latency_ms, rate_hz=self._rates(recorded), pairing=pairing, poses_from_tf=from_tf,
+            problems=tuple(self.problems),
         )
 
     def _rates(self, recorded: dict[str, list[int]]) -> dict[str, float]:
@@ -203,7 +206,8 @@ class _Inspector:
             return self.transforms.chain(image.camera.frame_id, lidar.frame_id)
         except TransformError as error:
             self.problems.append(
-                f"{error}; give it as 'parent child x y z qx qy qz qw' in transforms.static of a parameter file (--params)"
+                f"{error}; give it as 'parent child x y z qx qy qz qw' in transforms.static of a parameter file "
+                '(--params)'
             )
             return ()
 
@@ -235,21 +239,24 @@ class _Inspector:
         todo = {
             'image': 'no camera: record sensor_msgs/Image or CompressedImage, or name the topic (--image)',
             'camera_info': 'no calibration: record the CameraInfo of the camera, or name the topic (--camera-info)',
-            'points': 'no lidar: record sensor_msgs/PointCloud2, or name the topic (--points); without it there is no depth and '
-                      'nothing to evaluate on',
-            'odometry': 'no odometry: points are not moved between their time and that of the image; record nav_msgs/Odometry, '
-                        'or /tf with the frame that carries the robot',
+            'points': 'no lidar: record sensor_msgs/PointCloud2, or name the topic (--points); without it there is no '
+                      'depth and nothing to evaluate on',
+            'odometry': 'no odometry: points are not moved between their time and that of the image; record '
+                        'nav_msgs/Odometry, or /tf with the frame that carries the robot',
         }
         for role in self.selection.missing:
             if role != 'odometry' or not from_tf:
                 self.problems.append(f'{todo[role]} ({self.selection.reasons[role]})')
         self.problems += [f'{text} ({count} times)' for text, count in self.refused.most_common(5)]
         if lidar is not None and not lidar.num_rings:
-            self.problems.append('the cloud has no ring field and rings cannot be inferred: evaluate with --input-fraction')
+            self.problems.append(
+                'the cloud has no ring field and rings cannot be inferred: evaluate with --input-fraction'
+            )
         if lidar is not None and lidar.time_span_ms is None:
             self.problems.append('the points have no times: a sweep is moved as a whole')
         for topic, (median, _) in latency_ms.items():
             if abs(median) > _OTHER_CLOCK_S * 1e3:
-                self.problems.append(f'{topic} is recorded {median / 1e3:+.1f} s after its stamps: another clock, or no stamps')
+                late = f'{median / 1e3:+.1f} s'
+                self.problems.append(f'{topic} is recorded {late} after its stamps: another clock, or no stamps')
         if self.reader.num_damaged:
             self.problems.append(f'{self.reader.num_damaged} messages cannot be deserialised')

@@ -1,9 +1,9 @@
 """KITTI recordings to bags, as a robot would have recorded them.
 
-The Velodyne turns counter-clockwise ten times a second and triggers the cameras when it looks straight ahead (readme of the
-raw recordings). A sweep therefore starts and ends behind the car, and in its middle all cameras expose. The cameras' own
-timestamps are taken when their images arrive, 10 to 20 ms later, so images are stamped with the time of the trigger: the
-middle of the sweep.
+The Velodyne turns counter-clockwise ten times a second and triggers the cameras when it looks straight ahead (readme
+of the raw recordings). A sweep therefore starts and ends behind the car, and in its middle all cameras expose. The
+cameras' own timestamps are taken when their images arrive, 10 to 20 ms later, so images are stamped with the time of
+the trigger: the middle of the sweep.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def import_kitti_object(
 ) -> ImportReport:
     """Turn frames of the object benchmark into a bag of independent moments, 10 s apart.
 
-    Every frame has its own calibration, so it has frames of its own (``velodyne_000031``, ``camera_000031_left_optical``).
+    Every frame has its own calibration, so it has frames of its own (``velodyne_000031``,
+    ``camera_000031_left_optical``).
 
     Args:
         folder: with ``image_2`` (and ``image_3``), ``velodyne``, ``calib``; or a folder with ``training`` in it.
@@ -141,7 +142,9 @@ def import_kitti_object(
         folder = folder / 'training'
     for name in ('image_2', 'velodyne', 'calib'):
         if not (folder / name).is_dir():
-            raise RecordingError(f'{folder} has no folder {name}, expected image_2, velodyne and calib as in the object benchmark')
+            raise RecordingError(
+                f'{folder} has no folder {name}, expected image_2, velodyne and calib as in the object benchmark'
+            )
     images = _Images(compressed, jpeg_quality)
     notes = ['frames are independent moments; their stamps, 10 s apart, and the times in a sweep of 100 ms are nominal']
     transforms, jobs = [], []
@@ -203,7 +206,8 @@ class _Images:
             height, width = pixels.shape[:2]
             if size is not None and size != (width, height):
                 raise RecordingError(
-                    f'{path} is {width}x{height}, the calibration is for {size[0]}x{size[1]}; images must not be resized'
+                    f'{path} is {width}x{height}, the calibration is for {size[0]}x{size[1]}; images must not be '
+                    'resized'
                 )
             k = camera.matrix
             model = Camera(width, height, k[0, 0], k[1, 1], k[0, 2], k[1, 2], frame)
@@ -238,7 +242,9 @@ class _RawDrive:
         self.folder = folder
         self.notes: list[str] = []
         if not folder.is_dir():
-            raise RecordingError(f'{folder} is no folder, expected a drive of the KITTI raw recordings (2011_09_26_drive_0005_sync)')
+            raise RecordingError(
+                f'{folder} is no folder, expected a drive of the KITTI raw recordings (2011_09_26_drive_0005_sync)'
+            )
         first, end = frames
         self._range = range(first or 0, 10**10 if end is None else end)
         self.images = {number: self._files(f'image_{number}/data', ('.png', '.jpg')) for number in _CAMERAS}
@@ -282,15 +288,16 @@ class _RawDrive:
         folder = self.folder / inside
         if not folder.is_dir():
             return {}
-        found = {int(path.stem): path for path in sorted(folder.iterdir()) if path.suffix in suffixes and path.stem.isdigit()}
-        return {index: path for index, path in found.items() if index in self._range}
+        files = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes and path.stem.isdigit()]
+        return {int(path.stem): path for path in files if int(path.stem) in self._range}
 
     def _read_calibration(self, given: Path | None) -> None:
         places = [given] if given else [self.folder, self.folder.parent]
         place = next((place for place in places if (place / 'calib_cam_to_cam.txt').is_file()), None)
         if place is None:
             raise RecordingError(
-                f'calib_cam_to_cam.txt is missing in {" and ".join(map(str, places))}; get the calibration of the date of this drive'
+                f'calib_cam_to_cam.txt is missing in {" and ".join(map(str, places))}; get the calibration of the date '
+                'of this drive'
             )
         path = place / 'calib_cam_to_cam.txt'
         values = read_calibration(path)
@@ -298,7 +305,9 @@ class _RawDrive:
         velodyne = place / 'calib_velo_to_cam.txt'
         if self.scans or velodyne.is_file():
             to_camera = read_calibration(velodyne)
-            reference = rigid_4x4(matrix(to_camera, ('R',), (3, 3), velodyne), matrix(to_camera, ('T',), (3, 1), velodyne))
+            reference = rigid_4x4(
+                matrix(to_camera, ('R',), (3, 3), velodyne), matrix(to_camera, ('T',), (3, 1), velodyne)
+            )
         else:
             raise RecordingError(f'{velodyne} is missing; the frames of the cameras rest on it')
         self._cameras, self._sizes = {}, {}
@@ -325,7 +334,8 @@ class _RawDrive:
             path = self.folder / f'{name}.txt'
             if path.is_file():
                 self._stamps[name] = read_timestamps(path)
-        used = [f'image_{number}/timestamps' for number in self.images] + ['velodyne_points/timestamps'] * bool(self.scans)
+        used = [f'image_{number}/timestamps' for number in self.images]
+        used += ['velodyne_points/timestamps'] if self.scans else []
         # All streams or none: a nominal clock and the true one in one bag would be hours apart.
         self._nominal = any(name not in self._stamps for name in used)
         if self._nominal:
@@ -333,8 +343,8 @@ class _RawDrive:
             self.notes.append(f'stamps are nominal, 10 Hz, because {missing} is missing')
         elif self.scans:
             self.notes.append(
-                'images are stamped with the trigger of the cameras (the lidar facing forward); the stamps in their own files '
-                'are taken when they arrive'
+                'images are stamped with the trigger of the cameras (the lidar facing forward); the stamps in their '
+                'own files are taken when they arrive'
             )
 
     def _stamp(self, name: str, index: int) -> int:
@@ -345,7 +355,7 @@ class _RawDrive:
 
     def _image_stamp(self, number: str, index: int) -> int:
         if self._nominal:
-            return _NOMINAL_START_NS + index * _SWEEP_NS
+            return _nominal(index)
         if index in self.scans:
             start, end = self._sweep(index)
             return (start + end) // 2
@@ -353,7 +363,7 @@ class _RawDrive:
 
     def _sweep(self, index: int) -> tuple[int, int]:
         """Start and end of a sweep, ns."""
-        middle = _NOMINAL_START_NS + index * _SWEEP_NS if self._nominal else self._stamp('velodyne_points/timestamps', index)
+        middle = _nominal(index) if self._nominal else self._stamp('velodyne_points/timestamps', index)
         names = ('velodyne_points/timestamps_start', 'velodyne_points/timestamps_end')
         if not self._nominal and all(name in self._stamps for name in names):
             start, end = (self._stamp(name, index) for name in names)
@@ -366,12 +376,14 @@ class _RawDrive:
         if not self.packets:
             return []
         if not self._nominal and 'oxts/timestamps' not in self._stamps:
-            raise RecordingError(f'{self.folder / "oxts/timestamps.txt"} is missing while the other streams have theirs')
+            raise RecordingError(
+                f'{self.folder / "oxts/timestamps.txt"} is missing while the other streams have theirs'
+            )
         first = read_oxts(next(iter(self.packets.values())))
         map_from_odom = oxts_pose(first, first[0]) @ invert(self._base_from_imu)
 
         def job(index: int, path: Path) -> _Job:
-            stamp = _NOMINAL_START_NS + index * _SWEEP_NS if self._nominal else self._stamp('oxts/timestamps', index)
+            stamp = _nominal(index) if self._nominal else self._stamp('oxts/timestamps', index)
 
             def write(writer: BagWriter) -> None:
                 packet = read_oxts(path)
@@ -381,7 +393,8 @@ class _RawDrive:
                 message.header.frame_id, message.child_frame_id = _ODOM_FRAME, _BASE_FRAME
                 position, orientation = message.pose.pose.position, message.pose.pose.orientation
                 position.x, position.y, position.z = map(float, pose[:3, 3])
-                orientation.x, orientation.y, orientation.z, orientation.w = map(float, rotation_to_quaternion(pose[:3, :3]))
+                quaternion = rotation_to_quaternion(pose[:3, :3])
+                orientation.x, orientation.y, orientation.z, orientation.w = map(float, quaternion)
                 linear, angular = message.twist.twist.linear, message.twist.twist.angular
                 turn = packet[17:20]
                 velocity = packet[8:11] - np.cross(turn, self._base_from_imu[:3, 3])
@@ -400,9 +413,11 @@ def _scan_job(path: Path, frame: str, start_ns: int, end_ns: int, notes: list[st
         found = infer_rings(points)
         if found is None and _NO_RINGS not in notes:
             notes.append(_NO_RINGS)
-        scan = LidarScan(start_ns, points, frame, _point_times(points, end_ns - start_ns), None if found is None else found[0],
-                         reflectance)
-        message = fill_lidar_cloud(writer.message('sensor_msgs/msg/PointCloud2'), writer.type('sensor_msgs/msg/PointField'), scan)
+        ring = None if found is None else found[0]
+        scan = LidarScan(start_ns, points, frame, _point_times(points, end_ns - start_ns), ring, reflectance)
+        message = fill_lidar_cloud(
+            writer.message('sensor_msgs/msg/PointCloud2'), writer.type('sensor_msgs/msg/PointField'), scan
+        )
         writer.write('/velodyne/points', message, end_ns)
 
     return _Job(end_ns, write)
@@ -447,6 +462,10 @@ def _transform(writer: BagWriter, parent: str, child: str, parent_from_child: np
     translation.x, translation.y, translation.z = map(float, parent_from_child[:3, 3])
     rotation.x, rotation.y, rotation.z, rotation.w = map(float, rotation_to_quaternion(parent_from_child[:3, :3]))
     return message
+
+
+def _nominal(index: int) -> int:
+    return _NOMINAL_START_NS + index * _SWEEP_NS
 
 
 def _optical_frame(number: str) -> str:

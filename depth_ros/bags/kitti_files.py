@@ -78,7 +78,9 @@ def rigid_4x4(rotation: np.ndarray, translation: np.ndarray | None = None) -> np
     return result
 
 
-def rectified_camera(projection: np.ndarray, rectification: np.ndarray, camera_from_velodyne: np.ndarray) -> RectifiedCamera:
+def rectified_camera(
+    projection: np.ndarray, rectification: np.ndarray, camera_from_velodyne: np.ndarray
+) -> RectifiedCamera:
     """Resolve ``pixel = P R_rect Tr X`` into a pinhole and the pose of its optical frame.
 
     P = K [I | t]: a camera whose axes are those of the rectified reference camera, and which stands at -t.
@@ -110,7 +112,8 @@ def read_timestamps(path: Path) -> list[int | None]:
             seconds = calendar.timegm(time.strptime(whole, '%Y-%m-%d %H:%M:%S'))
             stamps.append(seconds * _NS + int(fraction.ljust(9, '0')[:9] or 0))
         except ValueError as error:
-            raise RecordingError(f"{path}: line {number} is {line!r}, expected '2011-09-26 13:02:25.951199337'") from error
+            expected = "'2011-09-26 13:02:25.951199337'"
+            raise RecordingError(f'{path}: line {number} is {line!r}, expected {expected}') from error
     return stamps
 
 
@@ -136,7 +139,9 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             return np.ascontiguousarray(points[:, :3]), (reflectance.copy() if reflectance.any() else None)
     if size % 12 == 0 and size:
         return values.reshape(-1, 3), None
-    raise RecordingError(f'{path} has {size} bytes, expected points of 16 (x y z reflectance) or 12 bytes; is it cut off?')
+    raise RecordingError(
+        f'{path} has {size} bytes, expected points of 16 (x y z reflectance) or 12 bytes; is it cut off?'
+    )
 
 
 def read_oxts(path: Path) -> np.ndarray:

@@ -1,7 +1,8 @@
 """MCAP files whose end is missing, because the recorder was killed or the disk was full.
 
-Format: https://mcap.dev/spec. A file is magic, records (opcode, uint64 length, content), footer, magic; the summary before
-the footer is optional. So the whole records of a file that was cut off, followed by an empty footer, are a whole file.
+Format: https://mcap.dev/spec. A file is magic, records (opcode, uint64 length, content), footer, magic; the summary
+before the footer is optional. So the whole records of a file that was cut off, followed by an empty footer, are a
+whole file.
 """
 
 from __future__ import annotations

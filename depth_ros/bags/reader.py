@@ -70,8 +70,8 @@ class BagReader:
     def __init__(self, path: Path | str) -> None:
         """Open a bag.
 
-        A recording that was cut off (``.mcap`` without its end, a folder without ``metadata.yaml``) is read as far as it goes,
-        which ``notes`` then says.
+        A recording that was cut off (``.mcap`` without its end, a folder without ``metadata.yaml``) is read as far as
+        it goes, which ``notes`` then says.
 
         Args:
             path: ``.bag``, ``.db3`` or ``.mcap`` file, or the folder of a ROS 2 bag.
@@ -86,7 +86,9 @@ class BagReader:
         if not self._reader.connections or not self._reader.message_count:
             self.close()
             cut = f' ({"; ".join(self.notes)})' if self.notes else ''
-            raise BagError(f'bag {str(path)!r} holds no whole message{cut}; was anything published while it was recorded?')
+            raise BagError(
+                f'bag {str(path)!r} holds no whole message{cut}; was anything published while it was recorded?'
+            )
         self.topics = tuple(
             Topic(name, info.msgtype or info.connections[0].msgtype, info.msgcount)
             for name, info in sorted(self._reader.topics.items())
@@ -180,8 +182,8 @@ class BagReader:
                 return
             except Exception as error:  # readers of damaged files raise struct, sqlite, codec and other errors
                 raise BagError(
-                    f'bag {str(self.path)!r} is damaged after {count} messages: {_line(error)}; repair it (ros2 bag convert, '
-                    'mcap recover, rosbag reindex) or record it again'
+                    f'bag {str(self.path)!r} is damaged after {count} messages: {_line(error)}; repair it (ros2 bag '
+                    'convert, mcap recover, rosbag reindex) or record it again'
                 ) from error
             count += 1
             yield record
@@ -198,11 +200,11 @@ class BagReader:
             inside = [path]
         else:
             raise BagError(
-                f'{str(path)!r} is no bag by its name, expected a file ending in {", ".join(_SUFFIXES)}, or the folder of a '
-                'ROS 2 bag'
+                f'{str(path)!r} is no bag by its name, expected a file ending in {", ".join(_SUFFIXES)}, or the folder '
+                'of a ROS 2 bag'
             )
         if path.is_dir() and not (path / 'metadata.yaml').exists():
-            self.notes = ('metadata.yaml is missing: the recording was not ended properly; its files are read directly',)
+            self.notes = ('metadata.yaml is missing: the recording was not ended; its files are read directly',)
             files = inside
         else:
             files = [path]

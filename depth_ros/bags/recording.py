@@ -84,8 +84,8 @@ class Recording:
     def events(self) -> Iterator[tuple[int, Item]]:
         """Yield everything in the order of recording, decoded as a live node decodes it.
 
-        An image is joined with the CameraInfo of its stamp or, where none comes, with the newest one that fits it. Images
-        before the first CameraInfo take the first.
+        An image is joined with the CameraInfo of its stamp or, where none comes, with the newest one that fits it.
+        Images before the first CameraInfo take the first.
 
         Yields:
             log_ns: when the item could be known to a node, ns.
@@ -126,7 +126,9 @@ class Recording:
         if held is not None:
             yield from self._decoded(self.reader.end_ns, 'image', cameras.decode, held)
 
-    def _decoded(self, log_ns: int, role: str, decode: Callable[[Any], Item], message: Any) -> Iterator[tuple[int, Item]]:
+    def _decoded(
+        self, log_ns: int, role: str, decode: Callable[[Any], Item], message: Any
+    ) -> Iterator[tuple[int, Item]]:
         try:
             yield log_ns, decode(message)
         except (MessageError, CameraError, ShapeError) as error:

@@ -14,16 +14,17 @@ CAMERA_INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 POINTS_TYPE = 'sensor_msgs/msg/PointCloud2'
 ODOMETRY_TYPE = 'nav_msgs/msg/Odometry'
 
-# Words in the parts of a topic's name. Whole words, or parts of words joined by _, so that `mask` does not match `masked_cam`.
-_NO_CAMERA = {'depth', 'depths', 'mask', 'masks', 'label', 'labels', 'semantic', 'semantics', 'segmentation', 'disparity',
-              'confidence', 'compresseddepth', 'theora', 'ffmpeg', 'overlay', 'debug', 'costmap'}
+# Words in the parts of a topic's name. Whole words, or parts of words joined by _, so that `mask` does not match
+# `masked_cam`.
+_NO_CAMERA = {'depth', 'depths', 'mask', 'masks', 'label', 'labels', 'semantic', 'semantics', 'segmentation',
+              'disparity', 'confidence', 'compresseddepth', 'theora', 'ffmpeg', 'overlay', 'debug', 'costmap'}
 _POOR_CAMERA = {'infra', 'infra1', 'infra2', 'infrared', 'ir', 'thermal', 'fisheye', 'event', 'dvs'}
 _FRONT, _REAR = {'front', 'forward', 'center', 'centre'}, {'rear', 'back', 'behind'}
-_LIDAR = {'points', 'velodyne', 'ouster', 'lidar', 'livox', 'hesai', 'rslidar', 'pandar', 'laser', 'scan', 'os', 'os1', 'os0',
-          'os2', 'vlp16', 'robosense', 'pointcloud', 'cloud'}
+_LIDAR = {'points', 'velodyne', 'ouster', 'lidar', 'livox', 'hesai', 'rslidar', 'pandar', 'laser', 'scan', 'os',
+          'os0', 'os1', 'os2', 'vlp16', 'robosense', 'pointcloud', 'cloud'}
 _NO_LIDAR = {'depth', 'camera', 'stereo', 'rgbd', 'realsense', 'zed', 'radar', 'sonar'}
-_PROCESSED = {'map', 'ground', 'nonground', 'obstacle', 'obstacles', 'cluster', 'clusters', 'filtered', 'accumulated', 'global',
-              'submap', 'voxel', 'downsampled', 'features', 'edge', 'planar'}
+_PROCESSED = {'map', 'ground', 'nonground', 'obstacle', 'obstacles', 'cluster', 'clusters', 'filtered', 'accumulated',
+              'global', 'submap', 'voxel', 'downsampled', 'features', 'edge', 'planar'}
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ class Selection:
     missing: tuple[str, ...] = ()
 
 
-def select_topics(reader: BagReader, overrides: TopicOverrides = TopicOverrides()) -> Selection:  # noqa: B008 (frozen)
+def select_topics(reader: BagReader, overrides: TopicOverrides = TopicOverrides()) -> Selection:
     """Choose camera, calibration, lidar and odometry.
 
-    Cameras: those with a CameraInfo first, colour before grey, left and front before others, rectified before raw, raw before
-    compressed. Depth images and masks are never chosen. Lidars: those that name themselves, with rings or point times, then
-    the one with most points. Odometry: fused before raw, then the one with most messages.
+    Cameras: those with a CameraInfo first, colour before grey, left and front before others, rectified before raw, raw
+    before compressed. Depth images and masks are never chosen. Lidars: those that name themselves, with rings or point
+    times, then the one with most points. Odometry: fused before raw, then the one with most messages.
 
     Args:
         reader: the bag.
@@ -149,8 +150,8 @@ class _Finder:
         because += ['rectified'] if rectified else []
         because += ['compressed'] if compressed else []
         many = topic.count * 2 > max(item.count for item in self._reader.topics if item.type in IMAGE_TYPES)
-        key = (calibrated, many, not words & _POOR_CAMERA, colour, side, rectified, not compressed, -_number(topic.name))
-        return key, because
+        suited = not words & _POOR_CAMERA
+        return (calibrated, many, suited, colour, side, rectified, not compressed, -_number(topic.name)), because
 
     def rate_info(self, topic: Topic, image: str) -> tuple[tuple[Any, ...], list[str]] | None:
         if not image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,12 @@ def read_transforms(reader: BagReader, frames: Iterable[str] = ()) -> TransformT
 
     Args:
         reader: the bag.
-        frames: where ``/tf_static`` joins these already, the rest of the bag is not searched; () = always search ``/tf`` too.
+        frames: where ``/tf_static`` joins these already, the rest of the bag is not searched; () = always search
+            ``/tf`` too.
 
     Returns:
-        ``/tf_static``, and those transforms of ``/tf`` that are the same throughout the bag. Transforms that cannot be decoded
-        are left out.
+        ``/tf_static``, and those transforms of ``/tf`` that are the same throughout the bag. Transforms that cannot be
+        decoded are left out.
     """
     static, dynamic = transform_topics(reader)
     tree = TransformTree()
@@ -92,7 +94,5 @@ def _transforms(reader: BagReader, topics: list[str]) -> Iterator[tuple[str, str
         return
     for item in reader.messages(topics):
         for transform in item.message.transforms:
-            try:
+            with suppress(MessageError):
                 yield decode_transform(transform)
-            except MessageError:
-                continue

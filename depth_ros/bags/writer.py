@@ -27,7 +27,14 @@ _LATCHED = Qos(
 
 
 class BagWriter:
-    """Writes into a hidden folder beside ``path`` that becomes ``path`` when all went well. Use it as a context manager."""
+    """Writes one bag. Use it as a context manager.
+
+    All goes into a hidden folder beside ``path`` that becomes ``path`` when all went well.
+
+    Attributes:
+        path: folder of the bag.
+        counts: messages written per topic.
+    """
 
     def __init__(self, path: Path | str, overwrite: bool = False, compress: bool = False) -> None:
         """Set the writer up; the folder is made on entering.
@@ -160,7 +167,9 @@ class BagWriter:
         if not self.path.exists() and not self.path.is_symlink():
             return
         if not self._overwrite:
-            raise OutputError(f'{str(self.path)!r} exists already; choose another name or allow overwriting (--overwrite)')
+            raise OutputError(
+                f'{str(self.path)!r} exists already; choose another name or allow overwriting (--overwrite)'
+            )
         if not (self.path / 'metadata.yaml').exists():
             raise OutputError(f'{str(self.path)!r} exists and is not the folder of a bag, so it is not overwritten')
 

@@ -22,19 +22,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     moments.add_argument('folder', type=Path, metavar='DIR', help='folder of image_2, velodyne and calib')
     for kind in (raw, moments):
         kind.add_argument('--out', type=Path, required=True, metavar='BAG', help='folder of the bag to write')
-        kind.add_argument('--compressed', choices=COMPRESSIONS, default='png', help='how images are stored (default: png)')
-        kind.add_argument('--jpeg-quality', type=int, default=95, metavar='Q', choices=range(1, 101),
-                          help='1 to 100 (default: 95)')
+        kind.add_argument(
+            '--compressed', choices=COMPRESSIONS, default='png', help='how images are stored (default: png)'
+        )
+        kind.add_argument(
+            '--jpeg-quality', type=int, default=95, metavar='Q', choices=range(1, 101), help='1 to 100 (default: 95)'
+        )
         kind.add_argument('--overwrite', action='store_true', help='replace the bag that is there')
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Import, and say what was written and what was assumed."""
-    common = {'compressed': arguments.compressed, 'jpeg_quality': arguments.jpeg_quality, 'overwrite': arguments.overwrite}
+    common = {name: getattr(arguments, name) for name in ('compressed', 'jpeg_quality', 'overwrite')}
     with _ProgressLine() as progress:
         if arguments.kind == 'kitti-raw':
-            report = import_kitti_raw(arguments.folder, arguments.out, frames=_frames(arguments.frames),
-                                      calibration=arguments.calibration, progress=progress.show, **common)
+            report = import_kitti_raw(
+                arguments.folder,
+                arguments.out,
+                frames=_frames(arguments.frames),
+                calibration=arguments.calibration,
+                progress=progress.show,
+                **common,
+            )
         else:
             report = import_kitti_object(arguments.folder, arguments.out, progress=progress.show, **common)
     size = sum(path.stat().st_size for path in arguments.out.iterdir())

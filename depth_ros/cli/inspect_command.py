@@ -18,8 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('bag', type=Path, metavar='BAG', help='.bag, .db3 or .mcap, or the folder of a ROS 2 bag')
     add_topic_arguments(parser)
-    parser.add_argument('--node-params', type=Path, metavar='OUT.yaml',
-                        help='write the transforms as a parameter file, for a node without TF')
+    parser.add_argument(
+        '--node-params',
+        type=Path,
+        metavar='OUT.yaml',
+        help='write the transforms as a parameter file, for a node without TF',
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -42,9 +46,11 @@ def write_node_params(found: Inspection, path: Path) -> None:
     lines = found.transforms.text()
     if not lines:
         raise BagError(f'bag {str(found.path)!r} has no static transforms, so there are no parameters to write')
-    content = yaml.safe_dump({'/**': {'ros__parameters': {'transforms': {'static': lines}}}}, width=200, sort_keys=False)
+    parameters = {'/**': {'ros__parameters': {'transforms': {'static': lines}}}}
+    content = f'# Static transforms of {found.path.name}: parent child x y z qx qy qz qw\n'
+    content += yaml.safe_dump(parameters, width=200, sort_keys=False)
     with whole_file(path) as temporary:
-        temporary.write_text(f'# Static transforms of {found.path.name}: parent child x y z qx qy qz qw\n{content}', 'utf-8')
+        temporary.write_text(content, 'utf-8')
 
 
 def describe(found: Inspection) -> Iterator[str]:
@@ -79,8 +85,10 @@ def _sensors(found: Inspection) -> Iterator[str]:
     if found.image:
         camera = found.image.camera
         kind = 'rectified' if found.image.rectified else f'raw, {camera.model}'
-        yield (f'camera   {camera.width}x{camera.height} {found.image.encoding}, {kind}, fx {camera.fx:.1f} fy {camera.fy:.1f} '
-               f'cx {camera.cx:.1f} cy {camera.cy:.1f}, frame {camera.frame_id}')
+        yield (
+            f'camera   {camera.width}x{camera.height} {found.image.encoding}, {kind}, fx {camera.fx:.1f} '
+            f'fy {camera.fy:.1f} cx {camera.cx:.1f} cy {camera.cy:.1f}, frame {camera.frame_id}'
+        )
     if found.lidar:
         lidar = found.lidar
         rings = f'{lidar.num_rings} rings ({lidar.rings_from})' if lidar.num_rings else 'no rings'
@@ -96,5 +104,7 @@ def _sensors(found: Inspection) -> Iterator[str]:
         yield f'         other frames: {shown}'
     if found.pairing:
         pairing = found.pairing
-        yield (f'pairing  {pairing.num_with_lidar} of {pairing.num_images} images have a sweep near enough; its middle is '
-               f'{pairing.median_ms:.1f} ms away (median), {pairing.worst_ms:.1f} ms (worst)')
+        yield (
+            f'pairing  {pairing.num_with_lidar} of {pairing.num_images} images have a sweep near enough; its middle '
+            f'is {pairing.median_ms:.1f} ms away (median), {pairing.worst_ms:.1f} ms (worst)'
+        )

@@ -11,8 +11,13 @@ from depth_ros.settings import Settings, from_flat, load_yaml
 
 def add_topic_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare ``--image``, ``--camera-info``, ``--points``, ``--odometry`` and ``--params``."""
-    for option, what in (('--image', 'camera images'), ('--camera-info', 'their CameraInfo'), ('--points', 'lidar points'),
-                         ('--odometry', 'odometry')):
+    topics = {
+        '--image': 'camera images',
+        '--camera-info': 'their CameraInfo',
+        '--points': 'lidar points',
+        '--odometry': 'odometry',
+    }
+    for option, what in topics.items():
         parser.add_argument(option, default='', metavar='TOPIC', help=f'{what}, in place of what would be chosen')
     parser.add_argument('--params', type=Path, metavar='YAML', help="the node's parameter file")
 

@@ -55,7 +55,8 @@ class Messages:
     def image(self, topic, stamp, value=0, encoding='rgb8', frame=CAMERA.frame_id, size=(48, 64), log_ns=None):
         dtype = {'16UC1': np.uint16, '32FC1': np.float32}.get(encoding, np.uint8)
         shape = size if encoding in ('mono8', '16UC1', '32FC1') else (*size, 3)
-        message = fill_image(self.writer.message('sensor_msgs/msg/Image'), np.full(shape, value, dtype), encoding, frame, stamp)
+        message = self.writer.message('sensor_msgs/msg/Image')
+        fill_image(message, np.full(shape, value, dtype), encoding, frame, stamp)
         return self.add(topic, message, stamp if log_ns is None else log_ns)
 
     def compressed(self, topic, stamp, value=0, kind='png', frame=CAMERA.frame_id, form='bgr8; {0} compressed bgr8'):

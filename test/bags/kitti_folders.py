@@ -17,7 +17,8 @@ def line(name, values):
 
 
 # Velodyne axes to camera axes, and small turns, as a real calibration has.
-TR = np.hstack([rotation(0.01, -0.02, 0.015) @ np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0.0]]), [[-0.004], [-0.076], [-0.27]]])
+AXES = np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0.0]])
+TR = np.hstack([rotation(0.01, -0.02, 0.015) @ AXES, [[-0.004], [-0.076], [-0.27]]])
 R_RECT = rotation(0.005, -0.007, 0.009)
 P = {
     '00': np.array([[FX, 0, CX, 0], [0, FX, CY, 0], [0, 0, 1, 0]]),
@@ -54,7 +55,8 @@ def write_calibration(folder):
         lines += [line(f'S_rect_{number}', SIZE[::-1]), line(f'P_rect_{number}', projection)]
     (folder / 'calib_cam_to_cam.txt').write_text('\n'.join(lines))
     (folder / 'calib_velo_to_cam.txt').write_text('\n'.join([line('R', TR[:, :3]), line('T', TR[:, 3])]))
-    (folder / 'calib_imu_to_velo.txt').write_text('\n'.join([line('R', rotation(0.01, 0.0, 0.0)), line('T', [-0.8, 0.3, -0.8])]))
+    imu = [line('R', rotation(0.01, 0.0, 0.0)), line('T', [-0.8, 0.3, -0.8])]
+    (folder / 'calib_imu_to_velo.txt').write_text('\n'.join(imu))
 
 
 def stamp_text(seconds):
@@ -86,7 +88,8 @@ def raw_drive(root, cameras=('00', '01', '02', '03'), count=3, stamps=True, oxts
     if stamps:
         middle = [25.05 + 0.1 * index for index in range(count)]
         for name, offset in (('timestamps', 0), ('timestamps_start', -0.05), ('timestamps_end', 0.05)):
-            (drive / 'velodyne_points' / f'{name}.txt').write_text('\n'.join(stamp_text(time + offset) for time in middle) + '\n')
+            text = '\n'.join(stamp_text(time + offset) for time in middle) + '\n'
+            (drive / 'velodyne_points' / f'{name}.txt').write_text(text)
         for number in cameras:
             text = '\n'.join(stamp_text(time + 0.015) for time in middle) + '\n'
             (drive / f'image_{number}' / 'timestamps.txt').write_text(text)

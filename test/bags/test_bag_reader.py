@@ -46,7 +46,7 @@ def test_what_was_written_is_read_in_the_order_of_recording(tmp_path, kind):
         assert reader.num_damaged == 0
 
 
-@pytest.mark.parametrize('kind', ('mcap', 'db3', 'ros1'))
+@pytest.mark.parametrize('kind', ['mcap', 'db3', 'ros1'])
 def test_raw_messages_are_ros_2_messages(tmp_path, kind):
     path = Messages().drive(2).write(tmp_path / 'bag', kind)
     store = get_typestore(Stores.ROS2_JAZZY)
@@ -86,8 +86,8 @@ def test_missing_and_foreign_files_are_named(tmp_path):
     assert 'holds no bag' in one_line(error)
 
 
-@pytest.mark.parametrize('suffix', ('.bag', '.db3', '.mcap'))
-@pytest.mark.parametrize('content', (b'', b'\x00' * 5000, b'garbage' * 1000), ids=('empty', 'zeros', 'garbage'))
+@pytest.mark.parametrize('suffix', ['.bag', '.db3', '.mcap'])
+@pytest.mark.parametrize('content', [b'', b'\x00' * 5000, b'garbage' * 1000], ids=('empty', 'zeros', 'garbage'))
 def test_a_file_that_is_no_bag_is_one_line(tmp_path, suffix, content):
     path = tmp_path / f'bad{suffix}'
     path.write_bytes(content)
@@ -112,7 +112,7 @@ def test_an_empty_recording_is_one_line(tmp_path):
     assert 'no whole message' in one_line(error)
 
 
-@pytest.mark.parametrize('folder', (True, False), ids=('folder', 'file'))
+@pytest.mark.parametrize('folder', [True, False], ids=('folder', 'file'))
 def test_a_recording_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path, folder):
     path = Messages().drive(200).write(tmp_path / 'bag')
     file = next(path.glob('*.mcap'))
@@ -133,7 +133,7 @@ def test_a_cut_off_file_beside_whole_metadata_is_read_too(tmp_path):
         assert sum(1 for _ in reader.messages()) == 801
 
 
-@pytest.mark.parametrize('kind', ('db3_file', 'ros1'))
+@pytest.mark.parametrize('kind', ['db3_file', 'ros1'])
 def test_other_kinds_that_were_cut_off_are_one_line(tmp_path, kind):
     path = Messages().drive(100).write(tmp_path / 'bag', kind)
     content = path.read_bytes()
@@ -154,11 +154,9 @@ def test_damage_inside_a_file_is_one_line_when_it_is_reached(tmp_path):
     chunk = content.index(b'zstd') + 40  # in the first compressed chunk
     content[chunk : chunk + 200] = bytes(200)
     path.write_bytes(content)
-    with pytest.raises(BagError) as error:
-        with BagReader(path) as reader:
-            for _ in reader.messages():
-                pass
-    assert 'damaged after' in one_line(error) or 'cannot be read' in str(error.value)
+    with BagReader(path) as reader, pytest.raises(BagError) as error:
+        list(reader.messages())
+    assert 'damaged after' in one_line(error)
 
 
 def test_single_messages_that_cannot_be_read_are_counted(tmp_path):
@@ -184,7 +182,7 @@ def test_reading_costs_little_more_than_the_library(tmp_path):
 
     def library():
         with AnyReader([tmp_path / 'bag']) as reader:
-            return sum(len(reader.deserialize(data, connection.msgtype).data) for connection, _, data in reader.messages())
+            return sum(len(reader.deserialize(data, kind.msgtype).data) for kind, _, data in reader.messages())
 
     def ours():
         with BagReader(tmp_path / 'bag') as reader:

@@ -44,11 +44,11 @@ def test_notes_are_in_the_metadata(tmp_path):
     assert metadata['rosbag2_bagfile_information']['custom_data'] == {'source': 'a test'}
 
 
-@pytest.mark.parametrize('name', (
-    'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/PointCloud2',
-    'sensor_msgs/msg/Imu', 'nav_msgs/msg/Odometry', 'tf2_msgs/msg/TFMessage', 'diagnostic_msgs/msg/DiagnosticArray',
-    'rosgraph_msgs/msg/Clock', 'std_msgs/msg/String',
-))
+@pytest.mark.parametrize('name', [
+    'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/CameraInfo',
+    'sensor_msgs/msg/PointCloud2', 'sensor_msgs/msg/Imu', 'nav_msgs/msg/Odometry', 'tf2_msgs/msg/TFMessage',
+    'diagnostic_msgs/msg/DiagnosticArray', 'rosgraph_msgs/msg/Clock', 'std_msgs/msg/String',
+])
 def test_default_messages_of_the_usual_packages_can_be_written(tmp_path, name):
     with BagWriter(tmp_path / 'bag') as writer:
         writer.write('/topic', writer.message(name), START)
@@ -83,9 +83,8 @@ def test_an_existing_bag_is_replaced_only_when_asked_and_only_as_a_whole(tmp_pat
     write_drive(tmp_path / 'bag', count=2)
     with pytest.raises(OutputError, match='exists already'):
         write_drive(tmp_path / 'bag')
-    with pytest.raises(RuntimeError), BagWriter(tmp_path / 'bag', overwrite=True) as writer:
-        writer.write('/odom', writer.message('nav_msgs/msg/Odometry'), START)
-        raise RuntimeError
+    with pytest.raises(BagError), BagWriter(tmp_path / 'bag', overwrite=True) as writer:
+        writer.message('my_msgs/msg/Thing')
     with BagReader(tmp_path / 'bag') as reader:
         assert reader.topic('/points').count == 2
     write_drive(tmp_path / 'bag', overwrite=True, count=3)
@@ -101,7 +100,7 @@ def test_what_is_no_bag_is_never_replaced(tmp_path):
         BagWriter(tmp_path / 'precious', overwrite=True)
 
 
-@pytest.mark.parametrize('error', (KeyboardInterrupt, ValueError))
+@pytest.mark.parametrize('error', [KeyboardInterrupt, ValueError])
 def test_an_interrupt_leaves_nothing(tmp_path, error):
     def write():
         with BagWriter(tmp_path / 'bag') as writer:
@@ -115,8 +114,8 @@ def test_an_interrupt_leaves_nothing(tmp_path, error):
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(OutputError, match='cannot write bag|cannot write') as error, BagWriter(tmp_path / 'file' / 'bag'):
-        pass
+    with pytest.raises(OutputError, match='cannot write') as error:
+        write_drive(tmp_path / 'file' / 'bag')
     assert '\n' not in str(error.value)
 
 
@@ -175,8 +174,7 @@ def test_a_size_limit_is_one_line_and_leaves_nothing(tmp_path):
 def test_a_whole_file_is_there_or_not(tmp_path):
     with whole_file(tmp_path / 'deep' / 'a.txt') as path:
         path.write_text('one')
-    with pytest.raises(ValueError, match='stop'), whole_file(tmp_path / 'deep' / 'a.txt') as path:
-        path.write_text('two')
-        raise ValueError('stop')
+    with pytest.raises(TypeError), whole_file(tmp_path / 'deep' / 'a.txt') as path:
+        path.write_text(2)
     assert (tmp_path / 'deep' / 'a.txt').read_text() == 'one'
     assert [item.name for item in (tmp_path / 'deep').iterdir()] == ['a.txt']

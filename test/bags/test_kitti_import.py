@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from kitti_folders import NUM_RINGS, P, SIZE, TR, image, object_folder, project, raw_drive, scan
+from kitti_folders import NUM_RINGS, SIZE, TR, P, image, object_folder, project, raw_drive, scan
 
 from depth_ros.bags.kitti import import_kitti_object, import_kitti_raw
 from depth_ros.bags.reader import BagReader
@@ -52,7 +52,8 @@ def test_projection_through_the_bag_is_that_of_the_calibration(tmp_path, number)
 def test_stereo_pairs_carry_their_baseline(tmp_path):
     import_kitti_raw(raw_drive(tmp_path, count=1), tmp_path / 'bag')
     with BagReader(tmp_path / 'bag') as reader:
-        infos = {item.topic: item.message for item in reader.messages([f'/camera/{name}/camera_info' for name in CAMERAS.values()])}
+        topics = [f'/camera/{name}/camera_info' for name in CAMERAS.values()]
+        infos = {item.topic: item.message for item in reader.messages(topics)}
     assert infos['/camera/gray/left/camera_info'].p[3] == 0
     assert infos['/camera/color/left/camera_info'].p[3] == 0
     assert infos['/camera/gray/right/camera_info'].p[3] == pytest.approx(-38.0, abs=1e-6)
@@ -84,7 +85,7 @@ def test_stamps_are_those_of_the_trigger_and_points_have_their_times(tmp_path):
         np.testing.assert_allclose(at[near], expected, atol=0.4e6)
 
 
-@pytest.mark.parametrize('crop', (180.0, 50.0), ids=('full', 'cropped'))
+@pytest.mark.parametrize('crop', [180.0, 50.0], ids=('full', 'cropped'))
 def test_rings_intensity_and_points_are_kept(tmp_path, crop):
     import_kitti_raw(raw_drive(tmp_path, count=1, crop=crop), tmp_path / 'bag')
     with Recording(tmp_path / 'bag') as recording:
@@ -154,7 +155,7 @@ def test_without_timestamps_the_rate_is_nominal_and_said(tmp_path):
     np.testing.assert_allclose(np.array(stamps) - mids, 0, atol=1e6)
 
 
-@pytest.mark.parametrize('compressed', ('png', 'jpeg', 'none'))
+@pytest.mark.parametrize('compressed', ['png', 'jpeg', 'none'])
 def test_images_keep_their_pixels(tmp_path, compressed):
     import_kitti_raw(raw_drive(tmp_path, count=1), tmp_path / 'bag', compressed=compressed)
     suffix = '' if compressed == 'none' else '/compressed'
@@ -236,7 +237,8 @@ def without(name):
 
 def rewrite(name, content, expected):
     def write(drive):
-        (drive / name if '/' in name else drive.parent / name).write_text(content)
+        data = content if isinstance(content, bytes) else content.encode()
+        (drive / name if '/' in name else drive.parent / name).write_bytes(data)
         return expected
     return write
 
@@ -249,7 +251,7 @@ FAULTS = {
     'no lidar calibration': without('calib_velo_to_cam.txt'),
     'no imu calibration': without('calib_imu_to_velo.txt'),
     'calibration without P': rewrite('calib_cam_to_cam.txt', 'R_rect_00: 1 0 0 0 1 0 0 0 1', 'P_rect_00'),
-    'calibration is binary': lambda drive: (drive.parent / 'calib_velo_to_cam.txt').write_bytes(b'\xff\xfe\x00') and 'is no text',
+    'calibration is binary': rewrite('calib_velo_to_cam.txt', b'\xff\xfe\x00', 'is no text'),
     'timestamps too short': rewrite('velodyne_points/timestamps.txt', '2011-09-26 13:02:25.0\n', 'no time for frame 1'),
     'timestamps are no times': rewrite('velodyne_points/timestamps.txt', 'yesterday\n', "line 1 is 'yesterday'"),
     'packet too short': rewrite('oxts/data/0000000001.txt', '49.0 8.4', 'expected 30'),

@@ -14,7 +14,7 @@ from depth_ros.settings import from_flat
 from depth_ros.types import Camera, Frame, LidarScan, Pose
 
 
-@pytest.mark.parametrize('kind', ('mcap', 'db3', 'ros1'))
+@pytest.mark.parametrize('kind', ['mcap', 'db3', 'ros1'])
 def test_everything_comes_in_the_order_of_recording(tmp_path, kind):
     path = Messages().drive(3).write(tmp_path / 'bag', kind)
     with Recording(path) as recording:
@@ -89,7 +89,7 @@ def test_camera_info_of_another_size_is_a_counted_refusal(tmp_path):
         assert 'CameraInfo is of a' in next(iter(recording.refused))
 
 
-@pytest.mark.parametrize('drop', ('/cam/image_raw', '/cam/camera_info'))
+@pytest.mark.parametrize('drop', ['/cam/image_raw', '/cam/camera_info'])
 def test_a_bag_without_camera_is_one_line(tmp_path, drop):
     messages = Messages().drive(2)
     messages.items = [item for item in messages.items if item[0] != drop]
@@ -133,7 +133,7 @@ def moving(count=5, still=True):
     return messages
 
 
-@pytest.mark.parametrize('still', (True, False), ids=('with tf_static', 'tf alone'))
+@pytest.mark.parametrize('still', [True, False], ids=('with tf_static', 'tf alone'))
 def test_a_moving_transform_serves_as_odometry(tmp_path, still):
     with Recording(moving(still=still).write(tmp_path / 'bag')) as recording:
         assert recording.transforms.lookup('cam_optical', 'base_link')[:3, 3] == pytest.approx((-0.1, 0, -1))

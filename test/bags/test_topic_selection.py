@@ -101,13 +101,13 @@ def test_camera(tmp_path, layout):
     assert selection.missing == ('points', 'odometry')
 
 
-@pytest.mark.parametrize(('make', 'points'), (
+@pytest.mark.parametrize(('make', 'points'), [
     (lambda m: [lidar(m, '/lidar_side/points', 20), lidar(m, '/lidar_top/points', 200)], '/lidar_top/points'),
     (lambda m: [lidar(m, '/camera/depth/color/points', 900, times=False, ring=False), lidar(m, '/velodyne_points', 50)],
      '/velodyne_points'),
     (lambda m: [lidar(m, '/ouster/points', 50), lidar(m, '/map', 5000, times=False, ring=False)], '/ouster/points'),
     (lambda m: lidar(m, '/anything', 50, times=False, ring=False), '/anything'),
-), ids=('most points', 'not of a depth camera', 'not a map', 'whatever its name'))
+], ids=('most points', 'not of a depth camera', 'not a map', 'whatever its name'))
 def test_lidar(tmp_path, make, points):
     messages = Messages()
     make(messages)
