@@ -1,0 +1,139 @@
+"""Bags of simulated drives, as a robot would record them, with the truth as ordinary topics beside."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from depth_ros_training.simulation.semantics import CLASSES
+from depth_ros_training.simulation.simulator import BODY, LEFT, LIDAR, RIGHT, SimulatedMoment, Simulator
+
+from depth_ros.bags.writer import BagWriter
+from depth_ros.geometry.rigid import rotation_to_quaternion
+from depth_ros.messages.camera_info import fill_camera_info
+from depth_ros.messages.header import set_stamp
+from depth_ros.messages.image import fill_image
+from depth_ros.messages.point_cloud import fill_lidar_cloud
+from depth_ros.types import Frame, Pose
+
+_TRANSFER_NS = 5_000_000  # from the stamp of an image to its recording
+
+
+def record(simulator: Simulator, path: Path | str, overwrite: bool = False, progress: Callable[[int], Any] | None = None) -> None:
+    """Write a drive into a bag.
+
+    Topics: ``/camera/{left,right}/image_rect`` and ``camera_info``, ``/points``, ``/odometry``, ``/tf_static``, and the truth:
+    ``/truth/depth`` (32FC1, left camera), ``/truth/semantic`` (mono8), ``/truth/moving`` (mono8, 255 = moves by itself),
+    ``/truth/odometry`` (world from base_link), ``/truth/tf_static`` (true extrinsics).
+
+    Args:
+        simulator: the drive.
+        path: folder of the bag.
+        overwrite: replace the bag that is there.
+        progress: called with the number of frames done.
+
+    Raises:
+        OutputError: the bag cannot be written; nothing of it is left.
+    """
+    with BagWriter(path, overwrite=overwrite) as writer:
+        writer.note('simulation', json.dumps(_facts(simulator), sort_keys=True))
+        queue = _Queue(writer)
+        started = False
+        for index, moment in enumerate(simulator):
+            if not started:
+                first = min([moment.left.stamp_ns, *(pose.stamp_ns for pose in moment.odometry)])
+                for topic, tree in (('/tf_static', simulator.transforms), ('/truth/tf_static', simulator.true_transforms)):
+                    writer.write(topic, _static(writer, tree, first), first)
+                started = True
+            _add(queue, writer, simulator, moment)
+            queue.flush(moment.left.stamp_ns - 100_000_000)
+            if progress is not None:
+                progress(index + 1)
+        queue.flush(None)
+
+
+class _Queue:
+    """Puts messages into the order of recording."""
+
+    def __init__(self, writer: BagWriter) -> None:
+        self._writer = writer
+        self._heap: list[tuple[int, int, str, Any]] = []
+        self._count = 0
+
+    def add(self, topic: str, message: Any, log_ns: int) -> None:
+        heapq.heappush(self._heap, (log_ns, self._count, topic, message))
+        self._count += 1
+
+    def flush(self, until_ns: int | None) -> None:
+        while self._heap and (until_ns is None or self._heap[0][0] < until_ns):
+            log_ns, _, topic, message = heapq.heappop(self._heap)
+            self._writer.write(topic, message, log_ns)
+
+
+def _add(queue: _Queue, writer: BagWriter, simulator: Simulator, moment: SimulatedMoment) -> None:
+    stamp = moment.left.stamp_ns
+    log_ns = stamp + _TRANSFER_NS
+    _add_camera(queue, writer, moment.left, 'left', 0.0, log_ns)
+    if moment.right is not None:
+        _add_camera(queue, writer, moment.right, 'right', moment.baseline, log_ns)
+    for topic, pixels, encoding in (
+        ('depth', moment.depth, '32FC1'), ('semantic', moment.semantic, 'mono8'),
+        ('moving', moment.moving.astype(np.uint8) * 255, 'mono8'),
+    ):
+        message = fill_image(writer.message('sensor_msgs/msg/Image'), np.ascontiguousarray(pixels), encoding, LEFT, stamp)
+        queue.add(f'/truth/{topic}', message, log_ns)
+    queue.add('/truth/odometry', _odometry(writer, moment.pose), log_ns)
+    for scan in moment.scans:
+        cloud = fill_lidar_cloud(
+            writer.message('sensor_msgs/msg/PointCloud2'), writer.type('sensor_msgs/msg/PointField'), scan
+        )
+        queue.add('/points', cloud, scan.stamp_ns + round(simulator.lidar.sweep * 1e9) + _TRANSFER_NS)
+    for pose in moment.odometry:
+        queue.add('/odometry', _odometry(writer, pose), pose.stamp_ns + _TRANSFER_NS // 5)
+
+
+def _add_camera(queue: _Queue, writer: BagWriter, frame: Frame, side: str, baseline: float, log_ns: int) -> None:
+    image = fill_image(writer.message('sensor_msgs/msg/Image'), frame.image, frame.encoding, frame.camera.frame_id, frame.stamp_ns)
+    info = fill_camera_info(writer.message('sensor_msgs/msg/CameraInfo'), frame.camera, frame.stamp_ns)
+    info.p[3] = -frame.camera.fx * baseline
+    queue.add(f'/camera/{side}/camera_info', info, log_ns)
+    queue.add(f'/camera/{side}/image_rect', image, log_ns)
+
+
+def _odometry(writer: BagWriter, pose: Pose) -> Any:
+    message = writer.message('nav_msgs/msg/Odometry')
+    set_stamp(message.header.stamp, pose.stamp_ns)
+    message.header.frame_id, message.child_frame_id = pose.frame_id, pose.child_frame_id
+    _fill_rigid(message.pose.pose.position, message.pose.pose.orientation, pose.matrix)
+    return message
+
+
+def _static(writer: BagWriter, tree: Any, stamp_ns: int) -> Any:
+    message = writer.message('tf2_msgs/msg/TFMessage')
+    for parent, child in ((BODY, LEFT), (LEFT, RIGHT), (BODY, LIDAR)):
+        transform = writer.message('geometry_msgs/msg/TransformStamped')
+        set_stamp(transform.header.stamp, stamp_ns)
+        transform.header.frame_id, transform.child_frame_id = parent, child
+        _fill_rigid(transform.transform.translation, transform.transform.rotation, tree.lookup(parent, child))
+        message.transforms.append(transform)
+    return message
+
+
+def _fill_rigid(position: Any, orientation: Any, matrix: np.ndarray) -> None:
+    position.x, position.y, position.z = (float(value) for value in matrix[:3, 3])
+    quaternion = rotation_to_quaternion(matrix[:3, :3])
+    orientation.x, orientation.y, orientation.z, orientation.w = (float(value) for value in quaternion)
+
+
+def _facts(simulator: Simulator) -> dict[str, Any]:
+    settings = vars(simulator.settings).copy()
+    settings['textures'] = bool(settings['textures'])  # a path of somebody's machine is nobody's business
+    del settings['threads']
+    return {
+        'seed': simulator.seed, 'settings': settings, 'world': simulator.world.kind, 'lidar': simulator.lidar.name,
+        'lidar_time_offset_ns': simulator.true_time_offset_ns, 'baseline': simulator.baseline, 'classes': CLASSES,
+    }
