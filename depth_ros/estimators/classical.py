@@ -11,7 +11,6 @@ from depth_ros.estimators.planes import fit_planes, spread_planes
 from depth_ros.estimators.samples import collect, coverage
 from depth_ros.types import Frame, SparseDepth
 
-
 # Std of the model in metres, a sum of shares, fitted as the scale of a Student t (4 degrees of freedom: errors at
 # missed edges have long tails) to withheld rings of one street scene at 32, 16 and 8 of 64 rings:
 _STD_PER_DISAGREEMENT = 1.1  # of the difference of both estimates
@@ -194,22 +193,26 @@ def _render_margin(u, v, depth, std, spacing, hull, roughness, mask, planes, ste
         length = max(du * du + dv * dv, np.float32(1e-6))
         sides[i, 0], sides[i, 1], sides[i, 2], sides[i, 3], sides[i, 4] = u[a], v[a], du, dv, np.float32(1.0) / length
     for row in range(height):
-        side = -1
+        side, previous = -1, -2
         for column in range(width):
             if not mask[row, column] or out_depth[row, column] > 0:
                 continue
-            if side < 0:  # first of a row: look at all sides
+            if column != previous + 1:  # a new stretch: look at all sides
                 best = np.float32(np.inf)
                 for i in range(count):
                     square, _ = _to_side(sides, i, column, row)
                     if square < best:
                         best, side = square, i
-            # The side nearest to a pixel is that of its neighbour, or the next one.
+            previous = column
+            # Within a stretch the nearest side moves along the hull.
             square, share = _to_side(sides, side, column, row)
-            for other in (side + 1 if side + 1 < count else 0, side - 1 if side > 0 else count - 1):
-                other_square, other_share = _to_side(sides, other, column, row)
-                if other_square < square:
-                    side, square, share = other, other_square, other_share
+            moved = True
+            while moved:
+                moved = False
+                for other in (side + 1 if side + 1 < count else 0, side - 1 if side > 0 else count - 1):
+                    other_square, other_share = _to_side(sides, other, column, row)
+                    if other_square < square:
+                        side, square, share, moved = other, other_square, other_share, True
             a, b = hull[side], hull[side + 1 if side + 1 < count else 0]
             gap = spacing[a] + share * (spacing[b] - spacing[a])
             away = np.sqrt(square) / max(gap, np.float32(1.0))

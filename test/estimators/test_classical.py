@@ -84,6 +84,16 @@ def test_without_an_image_edge_the_result_stays_within_its_neighbours():
     assert inside.max() < 12.001
 
 
+def test_a_grid_to_the_border_of_the_image_stays_within_its_depths():
+    # The mesh ends a fraction of a pixel inside of the border, so that both ends of each row lie outside of it.
+    v, u = (axis.ravel() for axis in np.mgrid[0:HEIGHT:4, 0:WIDTH:4])
+    truth = np.where((u + v) % 16 < 8, 2.0, 200.0)
+    depth, _ = ClassicalEstimator().estimate(make_frame(), make_sparse(u, v, truth))
+    assert np.isfinite(depth).all()
+    assert depth.min() > 1.0
+    assert depth.max() < 400.0
+
+
 @pytest.mark.parametrize('estimator', ALL)
 def test_no_measurement_is_refused_in_one_line(estimator):
     with pytest.raises(ShapeError, match='no measurement') as caught:
