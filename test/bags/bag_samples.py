@@ -1,5 +1,7 @@
 """Small bags of every kind, with the same messages in them."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,7 +114,10 @@ class Messages:
                     if topic not in connections:
                         connections[topic] = writer.add_connection(topic, name, typestore=store)
                     writer.write(connections[topic], log_ns, store.serialize_cdr(message, name))
-            return path if kind == 'db3' else next(path.glob('*.db3'))
+            file = next(path.glob('*.db3'))
+            with closing(sqlite3.connect(file)) as database, database:
+                assert database.execute('delete from message_definitions').rowcount
+            return path if kind == 'db3' else file
         path = path.with_suffix('.bag')
         source, target, cache = self.writer.types, get_typestore(Stores.ROS1_NOETIC), {}
         target.register(get_types_from_msg('geometry_msgs/TransformStamped[] transforms', 'tf2_msgs/msg/TFMessage'))
