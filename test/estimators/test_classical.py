@@ -84,14 +84,12 @@ def test_without_an_image_edge_the_result_stays_within_its_neighbours():
     assert inside.max() < 12.001
 
 
-def test_a_grid_to_the_border_of_the_image_stays_within_its_depths():
+def test_both_borders_of_the_image_are_near_their_own_side_of_the_hull():
     # The mesh ends a fraction of a pixel inside of the border, so that both ends of each row lie outside of it.
     v, u = (axis.ravel() for axis in np.mgrid[0:HEIGHT:4, 0:WIDTH:4])
-    truth = np.where((u + v) % 16 < 8, 2.0, 200.0)
-    depth, _ = ClassicalEstimator().estimate(make_frame(), make_sparse(u, v, truth))
+    depth, std = ClassicalEstimator().estimate(make_frame(), make_sparse(u, v, 5.0))
     assert np.isfinite(depth).all()
-    assert depth.min() > 1.0
-    assert depth.max() < 400.0
+    assert std[:, -3:].max() < 1.0  # 0.15 of the depth per spacing of distance
 
 
 @pytest.mark.parametrize('estimator', ALL)
