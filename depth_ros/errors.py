@@ -59,6 +59,14 @@ class OutputError(DepthRosError, OSError):
     """An output file or folder cannot be written; nothing half-written is left."""
 
 
+class CheckpointError(DepthRosError, ValueError):
+    """A checkpoint or exported network is missing, damaged, or of another kind."""
+
+
+class TrainingError(DepthRosError, RuntimeError):
+    """Training cannot go on: the loss is not finite, or the state is of another run."""
+
+
 class FrameRefused(DepthRosError):
     """A camera frame gets no depth, for a stated reason.
 

@@ -278,6 +278,8 @@ class Parameter:
             raise SettingsError(f'{self.name} is {value!r}, expected {self.type.__name__}')
         if self.type is list and not all(isinstance(item, str) for item in value):
             raise SettingsError(f'{self.name} is {value!r}, expected a list of strings')
+        if self.type is list:
+            value = [item for item in value if item]  # [''] is how ROS writes an empty list of strings
         if self.choices and value not in self.choices:
             raise SettingsError(f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}')
         if self.type in (int, float) and not (

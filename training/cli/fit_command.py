@@ -7,9 +7,9 @@ import importlib
 from pathlib import Path
 
 import yaml
-from depth_ros_training.settings import load
 
 from depth_ros.errors import SettingsError
+from depth_ros_training.settings import load
 
 _SYSTEMS = {'supervised': ('depth_ros_training.systems.supervised', 'SupervisedSystem')}
 
@@ -17,8 +17,12 @@ _SYSTEMS = {'supervised': ('depth_ros_training.systems.supervised', 'SupervisedS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--config', type=Path, required=True, help='training configuration, YAML (config/training/...)')
-    parser.add_argument('--data', type=Path, default=Path(), help='folder that the paths in the configuration start from')
-    parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints, logs and the state to resume from')
+    parser.add_argument(
+        '--data', type=Path, default=Path(), help='folder that the paths in the configuration start from'
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, help='folder for checkpoints, logs and the state to resume from'
+    )
     parser.add_argument('--system', choices=_SYSTEMS, default='supervised', help='how to train')
     parser.add_argument('--set', action='append', default=[], metavar='GROUP.FIELD=VALUE', help='change one setting')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
@@ -30,7 +34,9 @@ def run(arguments: argparse.Namespace) -> None:
     module, name = _SYSTEMS[arguments.system]
     from depth_ros_training.engine.fit import fit  # torch and Lightning take seconds to load
 
-    best = fit(getattr(importlib.import_module(module), name), settings, arguments.data, arguments.out, not arguments.quiet)
+    best = fit(
+        getattr(importlib.import_module(module), name), settings, arguments.data, arguments.out, not arguments.quiet
+    )
     print(f'best checkpoint: {best}')
 
 

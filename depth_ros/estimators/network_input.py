@@ -1,0 +1,238 @@
+"""What the network sees of a frame: the image, the direction of every pixel, and candidates for its depth.
+
+Numba and OpenCV only: training, the torch estimator and exported engines all call this, and the last need no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numba import njit
+
+from depth_ros.estimators.planes import fit_planes, spread_planes
+from depth_ros.estimators.samples import Samples, collect
+from depth_ros.geometry.camera import rays
+from depth_ros.networks.layout import DISTANCE, FAR, GUIDE_CHANNELS, LINEAR, NEAR, PLANE, REACHED, SPACING, STRIDE
+from depth_ros.types import Camera, Frame, SparseDepth
+
+# Without lidar: the scale of a camera with a focal length of one pixel, in metres; a street camera with 700 px gets
+# 10 m.
+_SCALE_PER_PIXEL = 1 / 70
+_REACH = 0.32  # as ``classical.ClassicalSettings.reach``, tuned there
+_STEP = 2  # pixels per cell of the grid on which planes are spread
+_FILL_STEP = 4  # pixels per cell of the grid on which the nearest sample outside of the hull is looked up
+_INSIDE, _OUTSIDE = np.float32(1.0), np.float32(0.5)
+_LOG_UNIT = np.float32(0.25)  # brings logarithms of pixel distances to about one
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkInput:
+    """Input of the network for one frame; height H and width W are padded to multiples of ``STRIDE``.
+
+    Attributes:
+        image: (H, W, 3) uint8, red first; edges repeated into the padding.
+        rays: (2, H, W) float32, x / z and y / z of every pixel; 0 where a pixel has no ray.
+        guide: (7, H, W) float32, channels as in ``networks.layout``: what the lidar says. ``LINEAR`` is
+            log(depth / scale), ``PLANE``, ``NEAR`` and ``FAR`` are logarithms relative to it; ``DISTANCE`` to the
+            nearest
+            corner and ``SPACING`` of the samples around are log(1 + pixels) / 4; ``REACHED`` is 1 between measurements,
+            0.5 beyond them. All zero without lidar.
+        scale: metres; depths in ``guide`` and in the network's output are multiples of it. Proportional to the lidar's
+            depths (their median), or, without lidar, to the focal length.
+        shape: (height, width) of the frame.
+    """
+
+    image: np.ndarray
+    rays: np.ndarray
+    guide: np.ndarray
+    scale: float
+    shape: tuple[int, int]
+
+
+def encode(frame: Frame, sparse: SparseDepth, frame_rays: np.ndarray | None = None) -> NetworkInput:
+    """Turn a frame and its measurements into the input of the network.
+
+    Args:
+        frame: the image.
+        sparse: its measurements; may be empty.
+        frame_rays: from ``ray_channels`` for this camera, to spare their computation.
+
+    Returns:
+        The input.
+
+    Raises:
+        ShapeError: measurements do not belong to the frame (see ``samples.collect``).
+    """
+    height, width = frame.camera.shape
+    padded = padded_shape(frame.camera.shape)
+    image = cv2.copyMakeBorder(frame.rgb(), 0, padded[0] - height, 0, padded[1] - width, cv2.BORDER_REPLICATE)
+    directions = ray_channels(frame.camera) if frame_rays is None else frame_rays
+    guide = np.zeros((GUIDE_CHANNELS, *padded), dtype=np.float32)
+    if len(sparse) == 0:
+        return NetworkInput(image, directions, guide, focal_scale(frame.camera), frame.camera.shape)
+    samples = collect(frame, sparse)
+    scale = float(np.median(samples.depth))
+    planes = spread_planes(frame.image, samples, fit_planes(samples), _REACH, _STEP)
+    _draw_triangles(
+        samples.u,
+        samples.v,
+        samples.mesh_u,
+        samples.mesh_v,
+        samples.depth,
+        samples.spacing,
+        samples.mesh.triangles,
+        planes,
+        _STEP,
+        np.float32(scale),
+        height,
+        width,
+        guide,
+    )
+    nearest = _nearest_samples(samples)
+    _draw_outside(
+        samples.u,
+        samples.v,
+        samples.depth,
+        samples.spacing,
+        nearest,
+        _FILL_STEP,
+        planes,
+        _STEP,
+        np.float32(scale),
+        height,
+        width,
+        guide,
+    )
+    return NetworkInput(image, directions, guide, scale, frame.camera.shape)
+
+
+def focal_scale(camera: Camera) -> float:
+    """Scale of depths where no lidar gives one, metres: the same content at twice the focal length is twice as far."""
+    return (camera.fx + camera.fy) / 2 * _SCALE_PER_PIXEL
+
+
+def ray_channels(camera: Camera) -> np.ndarray:
+    """(2, H, W) float32 as in ``NetworkInput.rays``, padded."""
+    height, width = camera.shape
+    padded = padded_shape(camera.shape)
+    directions = np.nan_to_num(rays(camera), nan=0.0)
+    directions = cv2.copyMakeBorder(directions, 0, padded[0] - height, 0, padded[1] - width, cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(directions.transpose(2, 0, 1))
+
+
+def padded_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) rounded up to multiples of ``STRIDE``."""
+    return -(-shape[0] // STRIDE) * STRIDE, -(-shape[1] // STRIDE) * STRIDE
+
+
+def _nearest_samples(samples: Samples) -> np.ndarray:
+    """(h, w) int32 index of the sample nearest to every cell of ``_FILL_STEP`` pixels."""
+    shape = -(-samples.shape[0] // _FILL_STEP), -(-samples.shape[1] // _FILL_STEP)
+    index = np.full(shape, -1, dtype=np.int32)
+    index[samples.row // _FILL_STEP, samples.column // _FILL_STEP] = np.arange(len(samples), dtype=np.int32)
+    empty = (index < 0).astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    by_label = np.zeros(labels.max() + 1, dtype=np.int32)
+    occupied = empty == 0
+    by_label[labels[occupied]] = index[occupied]
+    return by_label[labels]
+
+
+@njit(nogil=True, cache=True, inline='always')
+def _plane_at(planes, step, column, row):
+    i, j = min(row // step, planes.shape[0] - 1), min(column // step, planes.shape[1] - 1)
+    return planes[i, j, 0] + planes[i, j, 1] * np.float32(column) + planes[i, j, 2] * np.float32(row)
+
+
+@njit(nogil=True, cache=True, inline='always')
+def _write(guide, row, column, linear, plane, low, high, distance, gap, reached, scale):
+    """Fill one pixel; ``linear``, ``plane``, ``low`` and ``high`` are inverse depths, ``distance`` is squared."""
+    if not plane >= low:  # also replaces NaN
+        plane = low if plane < low else linear
+    plane = min(plane, high)
+    guide[LINEAR, row, column] = -np.log(linear * scale)
+    guide[PLANE, row, column] = np.log(linear / plane)
+    guide[NEAR, row, column] = np.log(linear / high)
+    guide[FAR, row, column] = np.log(linear / low)
+    guide[DISTANCE, row, column] = _LOG_UNIT * np.log(np.float32(1.0) + np.sqrt(distance))
+    guide[SPACING, row, column] = _LOG_UNIT * np.log(np.float32(1.0) + gap)
+    guide[REACHED, row, column] = reached
+
+
+@njit(nogil=True, cache=True, fastmath=False)
+def _draw_triangles(u, v, mesh_u, mesh_v, depth, spacing, triangles, planes, step, scale, height, width, guide):
+    """Fill the pixels inside of triangles."""
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        inverse_a, inverse_b, inverse_c = 1.0 / depth[a], 1.0 / depth[b], 1.0 / depth[c]
+        low, high = min(inverse_a, inverse_b, inverse_c), max(inverse_a, inverse_b, inverse_c)
+        ua, va = np.float64(mesh_u[a]), np.float64(mesh_v[a])
+        bu, bv, cu, cv = mesh_u[b] - ua, mesh_v[b] - va, mesh_u[c] - ua, mesh_v[c] - va
+        area = bu * cv - bv * cu
+        if area <= 0:
+            continue
+        slope_u = ((inverse_b - inverse_a) * cv - (inverse_c - inverse_a) * bv) / area
+        slope_v = ((inverse_c - inverse_a) * bu - (inverse_b - inverse_a) * cu) / area
+        offset = inverse_a - slope_u * ua - slope_v * va
+        gap = (spacing[a] + spacing[b] + spacing[c]) / np.float32(3.0)
+        top, bottom = min(mesh_v[a], mesh_v[b], mesh_v[c]), max(mesh_v[a], mesh_v[b], mesh_v[c])
+        for row in range(max(int(np.ceil(top)), 0), min(int(np.floor(bottom)), height - 1) + 1):
+            left, right = np.inf, -np.inf
+            for begin, end in ((a, b), (b, c), (c, a)):
+                v0, v1 = mesh_v[begin], mesh_v[end]
+                if min(v0, v1) <= row <= max(v0, v1):
+                    if v0 == v1:
+                        left, right = min(left, mesh_u[begin], mesh_u[end]), max(right, mesh_u[begin], mesh_u[end])
+                    else:
+                        crossing = mesh_u[begin] + (mesh_u[end] - mesh_u[begin]) * ((row - v0) / (v1 - v0))
+                        left, right = min(left, crossing), max(right, crossing)
+            for column in range(max(int(np.ceil(left - 1e-4)), 0), min(int(np.floor(right + 1e-4)), width - 1) + 1):
+                linear = min(max(offset + slope_u * column + slope_v * row, low), high)
+                distance = min(
+                    (u[a] - column) ** 2 + (v[a] - row) ** 2,
+                    (u[b] - column) ** 2 + (v[b] - row) ** 2,
+                    (u[c] - column) ** 2 + (v[c] - row) ** 2,
+                )
+                _write(
+                    guide,
+                    row,
+                    column,
+                    np.float32(linear),
+                    _plane_at(planes, step, column, row),
+                    np.float32(low),
+                    np.float32(high),
+                    np.float32(distance),
+                    gap,
+                    _INSIDE,
+                    scale,
+                )
+
+
+@njit(nogil=True, cache=True)
+def _draw_outside(u, v, depth, spacing, nearest, fill_step, planes, step, scale, height, width, guide):
+    """Fill the pixels beyond the hull, from the nearest sample and the plane that got there."""
+    for row in range(guide.shape[1]):
+        for column in range(guide.shape[2]):
+            if guide[REACHED, row, column] > 0:
+                continue
+            r, c = min(row, height - 1), min(column, width - 1)
+            i = nearest[r // fill_step, c // fill_step]
+            distance = (u[i] - column) ** 2 + (v[i] - row) ** 2
+            gap = max(spacing[i], np.float32(1.0))
+            linear = np.float32(1.0) / depth[i]
+            slack = np.float32(1.0) + min(np.sqrt(distance) / gap, np.float32(1.0))
+            _write(
+                guide,
+                row,
+                column,
+                linear,
+                _plane_at(planes, step, c, r),
+                linear / slack,
+                linear * slack,
+                distance,
+                gap,
+                _OUTSIDE,
+                scale,
+            )

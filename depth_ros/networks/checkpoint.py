@@ -1,0 +1,121 @@
+"""Checkpoints: tensors in safetensors, and in its header every fact that is needed to use them. No pickle, no code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from depth_ros.errors import CheckpointError, OutputError, SettingsError
+from depth_ros.networks.depth_net import NAME, DepthNet
+from depth_ros.networks.layout import GUIDE_CHANNELS, INPUT_VERSION, STRIDE
+
+_FORMAT = 'depth_ros 1'
+_KEY = 'depth_ros'
+
+
+def save_checkpoint(path: Path, network: DepthNet, facts: Mapping[str, Any]) -> None:
+    """Write a network, whole or not at all.
+
+    Args:
+        path: file to write (``.safetensors``).
+        network: its weights and build.
+        facts: what else to know of it, JSON: training settings, data, figures.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    header = {
+        'format': _FORMAT,
+        'network': NAME,
+        'size': network.size,
+        'encoder': network.encoder_name,
+        'input': {'version': INPUT_VERSION, 'guide_channels': GUIDE_CHANNELS, 'stride': STRIDE, 'image': 'rgb 0..255'},
+        'output': 'log(depth / scale), log of the standard deviation of that',
+        **facts,
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    content = save(tensors, {_KEY: json.dumps(header)})
+    part = Path(path).with_suffix('.part')
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f'cannot write checkpoint {str(path)!r}: {error.strerror}') from error
+
+
+def load_checkpoint(path: Path) -> tuple[DepthNet, dict[str, Any]]:
+    """Read a network.
+
+    Args:
+        path: file that ``save_checkpoint`` wrote.
+
+    Returns:
+        network: on the CPU, in evaluation mode.
+        facts: the header.
+
+    Raises:
+        CheckpointError: no such file, no safetensors (a pickle, say), damaged, or of another network or version.
+        MissingDependencyError: its encoder needs a library that is not installed.
+    """
+    path = Path(path)
+    facts, tensors = _read(path)
+    if facts.get('network') != NAME:
+        raise CheckpointError(f'checkpoint {str(path)!r} holds {facts.get("network")!r}, expected {NAME}')
+    version = facts.get('input', {}).get('version')
+    if version != INPUT_VERSION:
+        raise CheckpointError(
+            f'checkpoint {str(path)!r} was trained on input version {version}, this release makes version '
+            f'{INPUT_VERSION}; use the checkpoint of this release, or train again'
+        )
+    try:
+        network = DepthNet(facts['size'], facts['encoder'])
+    except (KeyError, SettingsError) as error:
+        raise CheckpointError(f'checkpoint {str(path)!r} names a network that is not known: {error}') from error
+    expected = network.state_dict()
+    wrong = sorted(expected.keys() ^ tensors.keys()) + sorted(
+        name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape
+    )
+    if wrong:
+        raise CheckpointError(
+            f'checkpoint {str(path)!r} does not fit {NAME} {facts["size"]!r} with encoder {facts["encoder"]!r}: '
+            f'{len(wrong)} tensors differ, {wrong[0]!r} first'
+        )
+    broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(f'checkpoint {str(path)!r} holds values that are not finite in {broken[0]!r}')
+    network.load_state_dict(tensors)
+    return network.eval(), facts
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        start = path.open('rb').read(8)
+    except OSError as error:
+        raise CheckpointError(f'cannot read checkpoint {str(path)!r}: {error.strerror}') from error
+    if start[:2] == b'PK' or start[:1] == b'\x80':
+        raise CheckpointError(
+            f'checkpoint {str(path)!r} is a pickle, which can run code when it is read; expected safetensors'
+        )
+    try:
+        with safe_open(path, framework='pt') as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'checkpoint {str(path)!r} is damaged or no safetensors file: {" ".join(str(error).split())}'
+        ) from error
+    try:
+        facts = json.loads(metadata[_KEY])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f'checkpoint {str(path)!r} holds another network: its header has no {_KEY!r} entry'
+        ) from error
+    return facts, tensors

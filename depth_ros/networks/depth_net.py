@@ -1,0 +1,151 @@
+"""DepthNet: an image and whatever lidar there is, to metric depth and its uncertainty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from depth_ros.errors import SettingsError
+from depth_ros.networks.blocks import Level, UpLevel, conv
+from depth_ros.networks.encoders import ENCODERS, BackboneEncoder
+from depth_ros.networks.layout import CANDIDATES, FAR, GUIDE_CHANNELS, LINEAR, NEAR, PLANE, REACHED
+
+NAME = 'DepthNet'
+
+
+@dataclass(frozen=True)
+class Size:
+    """Widths and depths of a network.
+
+    Attributes:
+        widths: channels at strides 2, 4, 8, 16, 32.
+        encoder: dilations of the residual blocks at strides 4, 8, 16, 32.
+        decoder: number of residual blocks at strides 16, 8, 4, 2.
+    """
+
+    widths: tuple[int, int, int, int, int]
+    encoder: tuple[tuple[int, ...], ...]
+    decoder: tuple[int, int, int, int]
+
+
+SIZES = {
+    'small': Size((24, 48, 80, 128, 160), ((1,), (1, 1), (1, 1), (1, 2)), (1, 1, 1, 0)),
+    'base': Size((48, 96, 160, 256, 320), ((1, 1), (1, 1, 1), (1, 1, 2), (1, 2, 1)), (2, 2, 2, 1)),
+}
+
+# Logits of the candidates before training: mostly the plane that the image allows, then linear interpolation.
+_FIRST_LOGITS = {LINEAR: 1.0, PLANE: 1.5, NEAR: -2.0, FAR: -2.0}
+_FIRST_LOG_STD = -2.5
+_IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
+_MIN_LOG_STD, _MAX_LOG_STD = -7.0, 2.0
+
+
+class Prediction(NamedTuple):
+    """Output of ``DepthNet``. Depths are multiples of the scale of the input (``NetworkInput.scale``).
+
+    Attributes:
+        log_depth: (B, 1, H, W) logarithm of depth / scale; inverse depth is exp(-log_depth) / scale.
+        log_std: (B, 1, H, W) logarithm of the standard deviation of ``log_depth``, that is of the relative error of
+        depth.
+        coarse: log depth at strides 4 and 8, (B, 1, H / 4, W / 4) and (B, 1, H / 8, W / 8); empty when not training.
+    """
+
+    log_depth: Tensor
+    log_std: Tensor
+    coarse: tuple[Tensor, ...]
+
+
+class DepthNet(nn.Module):
+    """Chooses, per pixel, among the depths that the lidar around it supports, and corrects the choice.
+
+    A U-Net at half the resolution of the image. Its last layer gives, per full-resolution pixel, weights of the
+    candidates
+    (softmax, so that the choice never leaves their range and edges stay sharp), a correction of the logarithm, and the
+    standard deviation. The candidates meet at the measurements, which ties the result to them. Everything that enters
+    is relative to the scale, so depth times s in gives depth times s out.
+    """
+
+    def __init__(self, size: str = 'small', encoder: str = 'conv', pretrained: bool = False) -> None:
+        """Build a network.
+
+        Args:
+            size: one of ``SIZES``.
+            encoder: one of ``encoders.ENCODERS``; ``conv`` has no backbone besides the network's own layers.
+            pretrained: whether the backbone starts from the weights of the model hub.
+
+        Raises:
+            SettingsError: no such size or encoder.
+            MissingDependencyError: a backbone needs a library that is not installed.
+        """
+        super().__init__()
+        if size not in SIZES:
+            raise SettingsError(f'network size is {size!r}, expected one of {", ".join(SIZES)}')
+        if encoder not in ENCODERS:
+            raise SettingsError(f'encoder is {encoder!r}, expected one of {", ".join(ENCODERS)}')
+        self.size, self.encoder_name = size, encoder
+        shape = SIZES[size]
+        w2, w4, w8, w16, w32 = shape.widths
+        self.camera_stem = conv(5, w2, stride=2)
+        self.lidar_stem = conv(GUIDE_CHANNELS, w2, stride=2)
+        self.backbone = None if encoder == 'conv' else BackboneEncoder(encoder, shape.widths[1:], pretrained)
+        pairs = zip((w2, w4, w8, w16), (w4, w8, w16, w32), shape.encoder, strict=True)
+        self.encoder = nn.ModuleList(Level(inputs, outputs, dilations) for inputs, outputs, dilations in pairs)
+        pairs = zip((w32, w16, w8, w4), (w16, w8, w4, w2), shape.decoder, strict=True)
+        self.decoder = nn.ModuleList(UpLevel(inputs, outputs, outputs, blocks) for inputs, outputs, blocks in pairs)
+        self.coarse_heads = nn.ModuleList(conv(width, 1) for width in (w4, w8))
+        for head in self.coarse_heads:
+            nn.init.zeros_(head.weight)
+        self.hidden = conv(w2, w2)
+        outputs = len(CANDIDATES) + 2
+        self.head = conv(w2, outputs * 4, kernel=1)
+        nn.init.zeros_(self.head.weight)
+        first = torch.tensor([*(_FIRST_LOGITS[channel] for channel in CANDIDATES), 0.0, _FIRST_LOG_STD])
+        with torch.no_grad():
+            self.head.bias.copy_(first.repeat_interleave(4))
+        # Factor that makes the stated deviation hold on data that was not trained on; fitted after training.
+        self.register_buffer('std_factor', torch.ones(()))
+
+    def forward(self, image: Tensor, rays: Tensor, guide: Tensor) -> Prediction:
+        """Predict.
+
+        Args:
+            image: (B, 3, H, W) 0..255, uint8 or floating, red first; H and W multiples of 32.
+            rays: (B, 2, H, W) x / z and y / z.
+            guide: (B, 7, H, W) channels as in ``layout``; all zero for a frame without lidar.
+
+        Returns:
+            The prediction.
+        """
+        unit = image.to(rays.dtype) / 255.0
+        present = (guide[:, REACHED:].amax((1, 2, 3), keepdim=True) > 0).to(guide.dtype)
+        x = self.camera_stem(torch.cat([(unit - _IMAGE_MEAN) / _IMAGE_STD, rays], dim=1)) + present * self.lidar_stem(
+            guide
+        )
+        extras = [None] * len(self.encoder) if self.backbone is None else self.backbone(unit)
+        skips = [x]
+        for level, extra in zip(self.encoder, extras, strict=True):
+            skips.append(level(skips[-1], extra))
+        x = skips.pop()
+        levels = []
+        for level in self.decoder:
+            x = level(x, skips.pop())
+            levels.append(x)
+        x = self.hidden(functional.relu(x))
+        outputs = functional.pixel_shuffle(self.head(functional.relu(x)), 2).float()
+        weights = outputs[:, : len(CANDIDATES)].softmax(dim=1)
+        linear = guide[:, LINEAR : LINEAR + 1]
+        # Candidates after the first are relative to it.
+        chosen = linear + (weights[:, 1:] * guide[:, PLANE : FAR + 1]).sum(dim=1, keepdim=True)
+        log_depth = chosen + outputs[:, -2:-1]
+        log_std = outputs[:, -1:].clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
+        coarse: tuple[Tensor, ...] = ()
+        if self.training:
+            coarse = tuple(
+                functional.avg_pool2d(linear, stride) + head(functional.relu(features)).float()
+                for head, features, stride in zip(self.coarse_heads, (levels[2], levels[1]), (4, 8), strict=True)
+            )
+        return Prediction(log_depth, log_std, coarse)

@@ -1,0 +1,1 @@
+"""Training data: samples, where they come from, and how they are varied."""

@@ -1,0 +1,149 @@
+"""Reads public frames (one folder each: image, calibration, lidar or depth) as training samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from depth_ros.errors import RecordingError
+from depth_ros.geometry.motion import PointMotion
+from depth_ros.geometry.projection import project
+from depth_ros.geometry.rings import infer_rings
+from depth_ros.settings import ProjectionSettings
+from depth_ros.types import Camera, LidarScan
+from depth_ros_training.data.sample import UNKNOWN_RING, Sample, empty_points
+
+# Focal length of a camera that nobody calibrated, in units of its longer side: a horizontal view of 60 degrees.
+_ASSUMED_FOCAL = 0.87
+_DISPARITY_SCALE = 256.0  # KITTI 2015
+
+
+def read_frame(folder: Path, projection: ProjectionSettings = ProjectionSettings()) -> Sample:  # noqa: B008 (frozen)
+    """Read one frame.
+
+    Args:
+        folder: ``image.jpg`` and ``calib.json`` with either ``points.npz`` (lidar; ``gt_disp.png`` adds true
+        disparity) or
+            ``depth.png`` or ``disparity.png``.
+        projection: which points count.
+
+    Returns:
+        The sample, named after its folder.
+
+    Raises:
+        RecordingError: a file is missing or damaged, or the calibration lacks something.
+    """
+    folder = Path(folder)
+    try:
+        calibration = json.loads((folder / 'calib.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise RecordingError(f'{folder}: cannot read calib.json: {error}') from error
+    image = _read_image(folder / 'image.jpg', cv2.IMREAD_COLOR)[:, :, ::-1]
+    try:
+        camera = _camera(calibration, image.shape[:2])
+        if (folder / 'points.npz').exists():
+            return _lidar_frame(folder, calibration, np.ascontiguousarray(image), camera, projection)
+        return _dense_frame(folder, calibration, np.ascontiguousarray(image), camera)
+    except (KeyError, TypeError) as error:
+        raise RecordingError(f'{folder}: calib.json lacks {error}') from error
+
+
+def read_split(splits: Path, name: str) -> list[Path]:
+    """Folders of one split.
+
+    Args:
+        splits: JSON file that maps names to lists of folders beside it.
+        name: which of them.
+
+    Returns:
+        The folders.
+
+    Raises:
+        RecordingError: no such file or split.
+    """
+    try:
+        content = json.loads(Path(splits).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise RecordingError(f'cannot read splits {str(splits)!r}: {error}') from error
+    if name not in content:
+        raise RecordingError(f'{splits} has no split {name!r}, expected one of {", ".join(content)}')
+    return [Path(splits).parent / folder for folder in content[name]]
+
+
+def _camera(calibration: dict[str, Any], shape: tuple[int, int]) -> Camera:
+    height, width = shape
+    if calibration.get('K') is None:
+        focal = _ASSUMED_FOCAL * max(shape)
+        return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+    k = calibration['K']
+    return Camera(width, height, k[0][0], k[1][1], k[0][2], k[1][2])
+
+
+def _lidar_frame(
+    folder: Path, calibration: dict[str, Any], image: np.ndarray, camera: Camera, projection: ProjectionSettings
+) -> Sample:
+    try:
+        with np.load(folder / 'points.npz', allow_pickle=False) as content:
+            xyz = np.ascontiguousarray(content['points'][:, :3], dtype=np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordingError(f'{folder}: cannot read points.npz: {error}') from error
+    camera_from_lidar = np.asarray(calibration['camera_from_lidar'], dtype=np.float64)
+    motion = PointMotion(camera_from_lidar[None, :3], 0, 1, 'assumed_static')
+    points = project(LidarScan(1, xyz, 'lidar'), motion, camera, projection.min_depth, projection.max_depth)
+    found = infer_rings(xyz)
+    ring = np.full(len(points), UNKNOWN_RING, np.int16) if found is None else found[0][points.index].astype(np.int16)
+    truth = None
+    if (folder / 'gt_disp.png').exists():
+        disparity = _read_image(folder / 'gt_disp.png', cv2.IMREAD_UNCHANGED).astype(np.float32) / _DISPARITY_SCALE
+        numerator = np.float32(camera.fx * calibration['left_from_right_baseline_m'])
+        truth = np.where(disparity > 0, numerator / np.maximum(disparity, 1e-3), np.float32(np.nan))
+    return Sample(_name(folder), _drive(calibration['drive_or_place']), image, camera, points, ring, truth)
+
+
+def _dense_frame(folder: Path, calibration: dict[str, Any], image: np.ndarray, camera: Camera) -> Sample:
+    metric = bool(calibration['metric'])
+    if (folder / 'depth.png').exists():
+        depth = _read_image(folder / 'depth.png', cv2.IMREAD_UNCHANGED) / np.float32(calibration['depth_scale'])
+    else:
+        disparity = _read_image(folder / 'disparity.png', cv2.IMREAD_UNCHANGED).astype(np.float32)
+        with np.errstate(divide='ignore'):
+            depth = np.float32(calibration['disparity_scale'] * camera.fx) / disparity
+        metric = False
+    truth = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan).astype(np.float32)
+    if truth.shape != camera.shape:
+        raise RecordingError(f'{folder}: depth is {truth.shape}, the image {camera.shape}')
+    return Sample(
+        _name(folder), str(calibration['scene']), image, camera, empty_points(), np.zeros(0, np.int16), truth, metric
+    )
+
+
+def _name(folder: Path) -> str:
+    return '/'.join(folder.parts[-2:])
+
+
+def _drive(place: str) -> str:
+    """Part of KITTI's free text that names the drive, so that its frames in different sources stay together."""
+    for word in place.replace('(', ' ').replace(')', ' ').split():
+        if '_drive_' in word:
+            return word.removesuffix('_sync')
+    return place
+
+
+def _read_image(path: Path, flags: int) -> np.ndarray:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise RecordingError(f'cannot read image {str(path)!r}; missing or damaged')
+    return image
+
+
+def recordings(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples by the recording that they belong to."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.recording, []).append(sample)
+    return groups

@@ -1,0 +1,237 @@
+"""One look at a sample: a crop at some zoom, some of the points for the network, the rest to judge it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from depth_ros.estimators.network_input import NetworkInput, encode, padded_shape
+from depth_ros.geometry.camera import rays
+from depth_ros.geometry.projection import ProjectedPoints
+from depth_ros.settings import ProjectionSettings
+from depth_ros.types import Camera, Frame, SparseDepth
+from depth_ros_training.data import virtual_lidar
+from depth_ros_training.data.sample import Sample, split_points
+from depth_ros_training.settings import ViewSettings
+
+# Every k-th ring is given. Half and less of what a sensor has is where a robot's lidar and the image help each other
+# most.
+_THINNING = (1, 1, 2, 2, 3, 4, 4, 4, 5, 6, 8, 8, 12, 16)
+_MIN_GIVEN = 8
+_ALLOWED_DEPTH = 120.0  # metres; farther lidar returns judge nothing
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """What one training step gets of a sample.
+
+    Attributes:
+        input: input of the network.
+        target: (H, W) float32 depth in multiples of ``input.scale``, NaN = unknown.
+        dense: True where the target is a surface, so that its gradients mean something.
+        metric: False where the scale of the target means nothing in metres.
+    """
+
+    input: NetworkInput
+    target: np.ndarray
+    dense: bool
+    metric: bool
+
+
+def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rng: np.random.Generator) -> View:
+    """Vary a sample.
+
+    Args:
+        sample: the sample.
+        shape: (height, width) of the view in pixels.
+        settings: how much to vary.
+        rng: source of chance; the same state gives the same view.
+
+    Returns:
+        The view.
+    """
+    zoomed = _zoom_and_crop(sample, shape, settings, rng)
+    if len(zoomed.points) == 0:
+        zoomed = _with_virtual_lidar(zoomed, settings, rng)
+    given = choose_given(zoomed, settings, rng)
+    projection = ProjectionSettings()
+    if not zoomed.metric:
+        projection = dataclasses.replace(projection, range_std=0.0)
+    inputs, withheld = split_points(zoomed.points, given, shape, projection.hidden_margin, projection.range_std)
+    inputs = _disturb(inputs, settings, rng)
+    target = np.full(shape, np.nan, np.float32) if zoomed.truth is None else zoomed.truth.copy()
+    near = withheld.depth <= _ALLOWED_DEPTH
+    target[withheld.row[near], withheld.column[near]] = withheld.depth[near]
+    image = _recolor(zoomed.image, settings, rng)
+    directions = rays(zoomed.camera)
+    camera = zoomed.camera
+    if rng.random() < settings.flip:
+        image, target = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(target[:, ::-1])
+        directions = directions[:, ::-1] * np.array([-1, 1], np.float32)
+        camera = dataclasses.replace(camera, cx=camera.width - 1 - camera.cx)
+        # The last column's right edge belongs to no pixel: it becomes the left edge of the first.
+        u = np.maximum(np.float32(camera.width - 1) - inputs.u, np.float32(-0.5))
+        inputs = SparseDepth(u, inputs.v, inputs.depth, inputs.std, inputs.shape)
+    directions = np.ascontiguousarray(np.nan_to_num(directions, nan=0.0).transpose(2, 0, 1))
+    encoded = encode(Frame(1, image, 'rgb8', camera), inputs, directions)
+    dense = zoomed.truth is not None and bool(np.isfinite(zoomed.truth).mean() > 0.1)
+    # Without lidar nothing tells the scale of a sample that has none.
+    metric = zoomed.metric or len(inputs) > 0
+    if not metric:
+        target[:] = np.nan
+    return View(encoded, target / np.float32(encoded.scale), dense, metric)
+
+
+def choose_given(sample: Sample, settings: ViewSettings, rng: np.random.Generator) -> np.ndarray:
+    """Draw the points that the network is given.
+
+    Returns:
+        (M,) bool. Some rings of a spinning lidar, of these sometimes every n-th point, sometimes with a hole; of a
+        lidar without rings a share of the points; or none.
+    """
+    count = len(sample.points)
+    if rng.random() < settings.no_lidar:
+        return np.zeros(count, np.bool_)
+    ring = sample.ring
+    judged_otherwise = sample.truth is not None and np.isfinite(sample.truth).mean() > 0.1
+    if (count and ring.min() < 0) or rng.random() < settings.scattered:
+        share = np.exp(rng.uniform(np.log(0.02), np.log(0.9)))
+        given = rng.random(count) < share
+    else:
+        thinning = int(rng.choice(_THINNING))
+        # A lidar with few rings is not thinned to nothing.
+        while thinning > 1 and len(np.unique(ring)) / thinning < 3:
+            thinning -= 1
+        given = (ring + rng.integers(thinning)) % thinning == 0
+        if thinning == 1 and not judged_otherwise:
+            given &= rng.random(count) > rng.uniform(0.05, 0.5)
+    if rng.random() < 0.25:  # dropped at random, as on dark and wet surfaces
+        given &= rng.random(count) < rng.uniform(0.3, 1.0)
+    if rng.random() < 0.1:  # dropped in a block
+        u, v = sample.points.u, sample.points.v
+        width, height = sample.camera.width * rng.uniform(0.05, 0.3), sample.camera.height * rng.uniform(0.1, 0.6)
+        left, top = rng.uniform(0, sample.camera.width - width), rng.uniform(0, sample.camera.height - height)
+        given &= ~((u > left) & (u < left + width) & (v > top) & (v < top + height))
+    if given.sum() < _MIN_GIVEN:
+        given[:] = False
+    return given
+
+
+def _zoom_and_crop(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rng: np.random.Generator) -> Sample:
+    height, width = shape
+    camera = sample.camera
+    # The image has to fill the view.
+    smallest = max(height / camera.height, width / camera.width)
+    zoom = max(np.exp(rng.uniform(np.log(settings.min_zoom), np.log(settings.max_zoom))), smallest)
+    # A narrow camera seen from afar would fill the view with a few surfaces.
+    zoom = min(zoom, max(2.0 * smallest, settings.min_zoom))
+    size = max(round(camera.width * zoom), width), max(round(camera.height * zoom), height)
+    zoom_u, zoom_v = size[0] / camera.width, size[1] / camera.height
+    left, top = int(rng.integers(size[0] - width + 1)), int(rng.integers(size[1] - height + 1))
+    # Only the part that is seen is resized.
+    u0, v0 = left / zoom_u, top / zoom_v
+    matrix = np.array([[1 / zoom_u, 0, u0 + 0.5 / zoom_u - 0.5], [0, 1 / zoom_v, v0 + 0.5 / zoom_v - 0.5]])
+    source = sample.image
+    if zoom < 0.9:  # against aliasing
+        source = cv2.GaussianBlur(source, (0, 0), 0.5 * np.sqrt(1 / zoom**2 - 1))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    image = cv2.warpAffine(source, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    truth = None
+    if sample.truth is not None:
+        columns = np.clip(np.rint((np.arange(width) + left + 0.5) / zoom_u - 0.5).astype(np.int64), 0, camera.width - 1)
+        rows = np.clip(np.rint((np.arange(height) + top + 0.5) / zoom_v - 0.5).astype(np.int64), 0, camera.height - 1)
+        truth = sample.truth[rows[:, None], columns[None, :]]
+    points = sample.points
+    u = (points.u + np.float32(0.5)) * np.float32(zoom_u) - np.float32(0.5 + left)
+    v = (points.v + np.float32(0.5)) * np.float32(zoom_v) - np.float32(0.5 + top)
+    inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
+    slide = points.slide * np.array([zoom_u, zoom_v], np.float32)
+    points = ProjectedPoints(u[inside], v[inside], points.depth[inside], points.index[inside], slide[inside])
+    view_camera = Camera(
+        width,
+        height,
+        camera.fx * zoom_u,
+        camera.fy * zoom_v,
+        (camera.cx + 0.5) * zoom_u - 0.5 - left,
+        (camera.cy + 0.5) * zoom_v - 0.5 - top,
+        camera.frame_id,
+        camera.model,
+        camera.distortion,
+        camera.rotation,
+    )
+    return Sample(sample.name, sample.recording, image, view_camera, points, sample.ring[inside], truth, sample.metric)
+
+
+def _with_virtual_lidar(sample: Sample, settings: ViewSettings, rng: np.random.Generator) -> Sample:
+    if sample.truth is None or not np.isfinite(sample.truth).any():
+        return sample
+    draw = virtual_lidar.rosette if rng.random() < settings.rosette else virtual_lidar.spinning
+    points, ring = draw(sample.truth, sample.camera, rng)
+    return dataclasses.replace(sample, points=points, ring=ring)
+
+
+def _disturb(sparse: SparseDepth, settings: ViewSettings, rng: np.random.Generator) -> SparseDepth:
+    """Shift, blur in range and corrupt the points that are given."""
+    if len(sparse) == 0:
+        return sparse
+    u, v, depth = sparse.u, sparse.v, sparse.depth
+    if rng.random() < settings.miscalibrated:
+        u = u + np.float32(rng.uniform(-settings.max_shift, settings.max_shift))
+        v = v + np.float32(rng.uniform(-settings.max_shift, settings.max_shift))
+    if rng.random() < 0.3:
+        noise = rng.uniform(0.0, 0.01) * rng.standard_normal(len(depth))
+        depth = (depth * np.exp(noise)).astype(np.float32)
+    if rng.random() < settings.outliers:
+        wrong = rng.random(len(depth)) < rng.uniform(0.0, 0.01)
+        depth = np.where(wrong, depth * np.exp(rng.normal(0.0, 0.7, len(depth))), depth).astype(np.float32)
+    height, width = sparse.shape
+    inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
+    return SparseDepth(u[inside], v[inside], depth[inside], sparse.std[inside], sparse.shape)
+
+
+def _recolor(image: np.ndarray, settings: ViewSettings, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < settings.blur:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.5))
+    if rng.random() < settings.gray:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if rng.random() < settings.color:
+        values = np.arange(256, dtype=np.float32) / 255
+        table = np.empty((256, 3), np.float32)
+        gain, offset, gamma = rng.uniform(0.7, 1.3), rng.uniform(-0.1, 0.1), np.exp(rng.uniform(-0.4, 0.4))
+        for channel in range(3):
+            table[:, channel] = (values**gamma) * gain * rng.uniform(0.9, 1.1) + offset
+        table = (np.clip(table, 0, 1) * 255).astype(np.uint8)
+        image = cv2.LUT(image, table[None])
+        saturation = np.float32(rng.uniform(0.3, 1.5))
+        gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        image = cv2.addWeighted(image, float(saturation), gray, float(1 - saturation), 0)
+    if rng.random() < settings.noise:
+        noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(1.0, 10.0))
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    return image
+
+
+def whole_view(sample: Sample, given: np.ndarray) -> tuple[NetworkInput, SparseDepth, SparseDepth]:
+    """Take a sample as it is, for validation.
+
+    Args:
+        sample: the sample.
+        given: (M,) bool, points for the network.
+
+    Returns:
+        input: input of the network.
+        inputs: the points given, as estimators take them.
+        withheld: the points that judge.
+    """
+    projection = ProjectionSettings()
+    inputs, withheld = split_points(
+        sample.points, given, sample.camera.shape, projection.hidden_margin, projection.range_std
+    )
+    return encode(sample.frame(), inputs), inputs, withheld
+
+
+def check_shape(shape: tuple[int, int]) -> bool:
+    """Whether views of this (height, width) need no padding."""
+    return padded_shape(shape) == shape

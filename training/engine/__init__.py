@@ -1,0 +1,1 @@
+"""The training engine: what all systems share."""

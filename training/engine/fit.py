@@ -1,0 +1,178 @@
+"""Trains a system: data, logs, checkpoints, and resuming where an interrupted run stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from depth_ros.errors import OutputError, SettingsError, TrainingError
+from depth_ros.networks.checkpoint import load_checkpoint
+from depth_ros.networks.depth_net import DepthNet
+from depth_ros_training.data.datasets import StepSampler, ViewDataset, limit_threads, read_data
+from depth_ros_training.engine.keep_best import KeepBest
+from depth_ros_training.engine.pictures import Pictures
+from depth_ros_training.engine.system import DepthSystem
+from depth_ros_training.engine.validation import Cases
+from depth_ros_training.settings import TrainingSettings, to_nested
+
+_SETTINGS_FILE = 'settings.json'
+# May change between an interrupted run and the one that resumes it: they do not alter what is learned.
+_FREE = {('data', 'workers'), ('run', 'threads'), ('run', 'keep'), ('run', 'pictures')}
+
+
+def fit(
+    system_class: type[DepthSystem], settings: TrainingSettings, data: Path, out: Path, progress: bool = True
+) -> Path:
+    """Train, or go on training.
+
+    The run is a function of settings, data and number of processes alone: an interrupted run that is started again with
+    the same ``out`` goes on at its last epoch and ends as if it had not stopped.
+
+    Args:
+        system_class: how to train.
+        settings: all settings.
+        data: folder that the paths in the settings start from.
+        out: folder for state, logs and checkpoints; of one run only.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The best checkpoint, ``out/best.safetensors``.
+
+    Raises:
+        SettingsError: settings that do not go together.
+        TrainingError: ``out`` holds a run with other settings, or the loss is not finite.
+        RecordingError: data cannot be read.
+        OutputError: ``out`` cannot be written.
+    """
+    processes, rank = int(os.environ.get('WORLD_SIZE', '1')), int(os.environ.get('RANK', '0'))
+    if settings.data.batch % processes:
+        raise SettingsError(f'data.batch is {settings.data.batch}, expected a multiple of the {processes} processes')
+    if settings.data.crop_height % 32 or settings.data.crop_width % 32:
+        raise SettingsError(
+            f'crops are {settings.data.crop_width}x{settings.data.crop_height}, expected multiples of 32 pixels'
+        )
+    if settings.run.threads:
+        torch.set_num_threads(settings.run.threads)
+    if rank == 0:
+        _claim(out, settings)
+    lightning.seed_everything(settings.run.seed, verbose=False)
+    sources, validation = read_data(settings, data)
+    cases = Cases(validation)
+    if settings.network.start:
+        network = load_checkpoint(data / settings.network.start)[0].train()
+    else:
+        network = DepthNet(settings.network.size, settings.network.encoder, settings.network.pretrained)
+    # Convolutions in low precision are several times as fast in this layout, on CPUs as on GPUs.
+    system = system_class(network.train().to(memory_format=torch.channels_last), settings, cases)
+    facts = {
+        'training': {'system': system_class.__name__, 'settings': to_nested(settings)},
+        'data': {'sources': settings.data.sources, 'fingerprint': fingerprint(sources)},
+    }
+    sampler = StepSampler(settings.run.steps_per_epoch, settings.data.batch, rank, processes)
+    workers = settings.data.workers
+    loader = DataLoader(
+        ViewDataset(sources, settings),
+        settings.data.batch // processes,
+        sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=limit_threads,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+    # Cases go by number: they hold arrays of many sizes, which make no batch.
+    case_loader = DataLoader(range(len(cases)), batch_size=None, sampler=range(rank, len(cases), processes))
+    callbacks: list[lightning.Callback] = [
+        ModelCheckpoint(
+            out / 'state',
+            filename='epoch_{epoch:05d}',
+            save_last=False,
+            save_top_k=1,
+            monitor=None,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        ),
+        KeepBest(out, settings.run.keep, facts),
+        LearningRateMonitor('step'),
+        Pictures(cases, settings.run.pictures),
+    ]
+    if progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    state = _last_state(out)
+    with warnings.catch_warnings():
+        # Lightning warns of loaders without workers, of few steps between logs, and of folders that exist.
+        warnings.filterwarnings('ignore', category=lightning.fabric.utilities.warnings.PossibleUserWarning)
+        warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
+        trainer = lightning.Trainer(
+            max_epochs=-(-settings.run.steps // settings.run.steps_per_epoch),
+            max_steps=settings.run.steps,
+            limit_train_batches=settings.run.steps_per_epoch,
+            gradient_clip_val=settings.optimizer.clip or None,
+            precision=settings.run.precision,
+            accelerator='auto',
+            strategy='ddp' if processes > 1 else 'auto',
+            num_nodes=processes // int(os.environ.get('LOCAL_WORLD_SIZE', '1')),
+            devices=int(os.environ.get('LOCAL_WORLD_SIZE', '1')),
+            logger=[CSVLogger(out, 'log', version=''), TensorBoardLogger(out, 'tensorboard', version='')],
+            callbacks=callbacks,
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+        )
+        trainer.fit(system, loader, case_loader, ckpt_path=state, weights_only=True if state else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return out / 'best.safetensors'
+
+
+def fingerprint(sources: Sequence[Any]) -> str:
+    """Hash of what the sources hold: names, sizes and points of all samples."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.text.encode())
+        for name in sorted(sample.name for sample in source.samples):
+            digest.update(name.encode())
+    return digest.hexdigest()[:16]
+
+
+def _last_state(out: Path) -> Path | None:
+    states = sorted((out / 'state').glob('epoch_*.ckpt'))
+    return states[-1] if states else None
+
+
+def _claim(out: Path, settings: TrainingSettings) -> None:
+    """Make the folder of the run, or check that it belongs to a run with the same settings."""
+    wanted = json.loads(json.dumps(to_nested(settings)))
+    path = out / _SETTINGS_FILE
+    try:
+        if path.exists():
+            found = json.loads(path.read_text(encoding='utf-8'))
+            differences = [
+                f'{group}.{name} was {found.get(group, {}).get(name)!r}, is {value!r}'
+                for group, values in wanted.items()
+                for name, value in values.items()
+                if (group, name) not in _FREE and found.get(group, {}).get(name) != value
+            ]
+            if differences:
+                raise TrainingError(
+                    f'{str(out)!r} holds a run with other settings ({"; ".join(differences)}); choose another --out, '
+                    'or the same settings to go on'
+                )
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(wanted, indent=1), encoding='utf-8')
+    except OSError as error:
+        raise OutputError(f'cannot write to {str(out)!r}: {error.strerror}') from error

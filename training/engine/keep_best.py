@@ -1,0 +1,59 @@
+"""Keeps the best checkpoints, as the robot takes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from depth_ros.networks.checkpoint import save_checkpoint
+from depth_ros_training.engine.system import DepthSystem
+
+
+class KeepBest(lightning.Callback):
+    """After each validation writes the running mean of the weights, if it is among the k best by ``val/score``.
+
+    ``best.safetensors`` is a copy of the best, ``last.safetensors`` that of the last epoch.
+    """
+
+    def __init__(self, folder: Path, count: int, facts: dict[str, Any]) -> None:
+        """Keep ``count`` checkpoints in ``folder``; ``facts`` go into their headers."""
+        self._folder, self._count, self._facts = folder, count, facts
+        self._kept: list[tuple[float, str]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been kept, for resuming."""
+        return {'kept': [list(entry) for entry in self._kept]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there; files that are gone are forgotten."""
+        self._kept = [(score, name) for score, name in state_dict['kept'] if (self._folder / name).exists()]
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write, and drop the worst."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DepthSystem)
+        values = {
+            name.removeprefix('val/'): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith('val/')
+        }
+        facts = {**self._facts, 'step': trainer.global_step, 'validation': values}
+        last = self._folder / 'last.safetensors'
+        save_checkpoint(last, pl_module.average, facts)
+        name = f'step_{trainer.global_step:08d}.safetensors'
+        self._kept = sorted([*(entry for entry in self._kept if entry[1] != name), (values['score'], name)])
+        for _, worse in self._kept[self._count :]:
+            (self._folder / worse).unlink(missing_ok=True)
+        self._kept = self._kept[: self._count]
+        if any(kept == name for _, kept in self._kept):
+            shutil.copyfile(last, self._folder / name)
+        if self._kept[0][1] == name:
+            shutil.copyfile(last, self._folder / 'best.part')
+            os.replace(self._folder / 'best.part', self._folder / 'best.safetensors')
+            (self._folder / 'best.json').write_text(json.dumps({'step': trainer.global_step, **values}, indent=1))

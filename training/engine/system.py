@@ -1,0 +1,124 @@
+"""What every training system of DepthNet shares: optimisation, running mean of the weights, validation, guards."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from depth_ros.errors import SettingsError, TrainingError
+from depth_ros.networks.depth_net import DepthNet, Prediction
+from depth_ros_training.engine.validation import NUM_SUMS, Case, figures, score
+from depth_ros_training.settings import TrainingSettings
+
+
+class DepthSystem(lightning.LightningModule):
+    """A network, its running mean, and losses by name. A system adds ``losses``."""
+
+    def __init__(self, network: DepthNet, settings: TrainingSettings, cases: Sequence[Case]) -> None:
+        """Take a network to train, and what to validate it on."""
+        super().__init__()
+        self.network = network
+        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        self.register_buffer('updates', torch.zeros((), dtype=torch.int64))
+        self._settings = settings
+        self._cases = cases
+        weights = dataclasses.asdict(settings.loss)
+        self._weights = {name: weight for name, weight in weights.items() if weight > 0}
+        self._sums: dict[int, np.ndarray] = {}
+
+    def losses(self, prediction: Prediction, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Losses by the names of ``LossSettings``, before weighting."""
+        raise NotImplementedError
+
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+        """Weighted sum of the losses of one batch."""
+        prediction = self.network(batch['image'], batch['rays'], batch['guide'])
+        losses = self.losses(prediction, batch)
+        unused = sorted(self._weights.keys() - losses.keys())
+        if unused:
+            raise SettingsError(
+                f'losses with a weight that {type(self).__name__} does not have: {", ".join(unused)}; set them to 0'
+            )
+        total = sum(weight * losses[name] for name, weight in self._weights.items())
+        if not torch.isfinite(total):
+            raise TrainingError(
+                f'the loss is {float(total)} at step {self.global_step} '
+                f'({ {name: float(value) for name, value in losses.items()} }); lower optimizer.learning_rate, or look '
+                f'for the sample that does it: views {batch["number"].tolist()}'
+            )
+        self.log_dict({f'train/{name}': losses[name].detach() for name in self._weights})
+        self.log('train/loss', total.detach(), prog_bar=True)
+        return total
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Move the running mean."""
+        self.updates += 1
+        # Early on the mean is over the few steps there are.
+        decay = min(self._settings.optimizer.average, float(1 + self.updates) / float(10 + self.updates))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+            for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                mean.copy_(value)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting."""
+        self._sums = {}
+
+    def validation_step(self, number: int, _: int) -> None:
+        """Add up the errors of the running mean on one case."""
+        case = self._cases[number]
+        depth, std = predict(self.average, case, self.device)
+        total = self._sums.setdefault(case.thinning, np.zeros(NUM_SUMS))
+        total += score(depth, std, case.withheld)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures over all processes."""
+        sums = self._sums
+        if self.trainer.world_size > 1:
+            gathered: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, sums)
+            sums = {}
+            for part in gathered:
+                for thinning, values in part.items():
+                    sums[thinning] = sums.get(thinning, 0) + values
+        values = figures(dict(sorted(sums.items())))
+        self.log_dict({f'val/{name}': value for name, value in values.items()}, rank_zero_only=True)
+        self.log('score', values['score'], prog_bar=True, logger=False)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a warm-up, a constant part and a linear decay: longer runs share the first part."""
+        settings, run = self._settings.optimizer, self._settings.run
+        matrices = [value for value in self.network.parameters() if value.ndim > 1]
+        others = [value for value in self.network.parameters() if value.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [{'params': matrices, 'weight_decay': settings.weight_decay}, {'params': others, 'weight_decay': 0.0}],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        decay_steps = max(settings.decay_share * run.steps, 1.0)
+
+        def factor(step: int) -> float:
+            return min((step + 1) / (settings.warmup_steps + 1), (run.steps - step) / decay_steps, 1.0)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
+
+
+def predict(network: DepthNet, case: Case, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Depth and standard deviation of one case, (H, W) float32 metres."""
+    height, width = case.input.shape
+    arrays = case.input.image.transpose(2, 0, 1), case.input.rays, case.input.guide
+    tensors = (torch.from_numpy(np.ascontiguousarray(array))[None].to(device) for array in arrays)
+    with torch.inference_mode():
+        prediction = network(*tensors)
+        depth = prediction.log_depth.exp() * case.input.scale
+        std = depth * prediction.log_std.exp()
+    return tuple(values[0, 0, :height, :width].float().cpu().numpy() for values in (depth, std))

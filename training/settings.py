@@ -1,0 +1,148 @@
+"""Every tunable of training, once; the same machinery as ``depth_ros.settings``."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from depth_ros.networks.layout import STRIDE
+from depth_ros.settings import from_flat, load_yaml, param, parameters
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Which network is trained."""
+
+    size: str = param('small', 'Size of the network.', choices=('small', 'base'))
+    encoder: str = param(
+        'conv',
+        'Image encoder: conv (the own layers of the network) or a backbone of transformers.',
+        choices=('conv', 'resnet18', 'resnet34', 'resnet50', 'dinov2_small'),
+    )
+    pretrained: bool = param(False, 'Start the backbone from the weights of the model hub (downloads them).')
+    start: str = param('', 'Checkpoint to start from; empty = random weights.')
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is trained on."""
+
+    sources: list[str] = param(
+        [],
+        "Training data, each 'WEIGHT KIND PATH [SPLIT]': KIND is frames (PATH a splits file, SPLIT a split in it) or "
+        'samples (a folder that `depth_ros_training cache` wrote). Paths are relative to --data; a weight is a share '
+        'of the samples.',
+    )
+    validation: list[str] = param(
+        [], 'Data that is validated on, whole images, in the form of sources; weights have no effect.'
+    )
+    held_out: list[str] = param([], 'Recordings (drives, scenes) that move from training to validation.')
+    crop_height: int = param(224, 'Height of training crops, a multiple of 32.', unit='px', ge=STRIDE, le=2048)
+    crop_width: int = param(480, 'Width of training crops, a multiple of 32.', unit='px', ge=STRIDE, le=4096)
+    batch: int = param(8, 'Samples per step, over all processes together.', ge=1, le=4096)
+    workers: int = param(2, 'Processes that prepare samples, per training process; 0 = none of their own.', ge=0, le=64)
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How samples are varied."""
+
+    min_zoom: float = param(0.5, 'Smallest factor by which images are resized.', ge=0.1, le=10.0)
+    max_zoom: float = param(1.4, 'Largest factor by which images are resized.', ge=0.1, le=10.0)
+    flip: float = param(0.5, 'Share of samples mirrored left to right.', ge=0.0, le=1.0)
+    color: float = param(0.8, 'Share of samples whose colours are changed.', ge=0.0, le=1.0)
+    gray: float = param(0.1, 'Share of samples without colour.', ge=0.0, le=1.0)
+    blur: float = param(0.2, 'Share of samples that are blurred.', ge=0.0, le=1.0)
+    noise: float = param(0.2, 'Share of samples with noise on the image.', ge=0.0, le=1.0)
+    no_lidar: float = param(0.08, 'Share of samples that show no lidar.', ge=0.0, le=1.0)
+    scattered: float = param(0.1, 'Share of samples with points scattered at random in place of rings.', ge=0.0, le=1.0)
+    miscalibrated: float = param(0.3, 'Share of samples whose points are shifted against the image.', ge=0.0, le=1.0)
+    max_shift: float = param(1.5, 'Largest shift of miscalibrated points.', unit='px', ge=0.0, le=50.0)
+    outliers: float = param(0.1, 'Share of samples with some wrong points.', ge=0.0, le=1.0)
+    rosette: float = param(0.2, 'Share of virtual lidars that are solid-state.', ge=0.0, le=1.0)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the losses; 0 switches one off. Depths are in units of the scale: the median lidar depth."""
+
+    log_l1: float = param(1.0, 'L1 of log depth: relative error.', ge=0.0, le=1000.0)
+    depth_l1: float = param(0.5, 'L1 of depth: mean absolute error.', ge=0.0, le=1000.0)
+    depth_l2: float = param(
+        0.2, 'Squared error of depth, linear beyond its knee: root mean square error.', ge=0.0, le=1000.0
+    )
+    gradient: float = param(0.1, 'Gradients of log depth where the truth is dense.', ge=0.0, le=1000.0)
+    coarse: float = param(0.2, 'L1 of log depth at coarse scales.', ge=0.0, le=1000.0)
+    likelihood: float = param(
+        0.1, 'Laplace likelihood of the error, for the standard deviation alone.', ge=0.0, le=1000.0
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How weights are changed."""
+
+    learning_rate: float = param(5e-4, 'Learning rate after the warm-up (AdamW).', ge=0.0, le=1.0)
+    weight_decay: float = param(1e-2, 'Weight decay (AdamW).', ge=0.0, le=1.0)
+    warmup_steps: int = param(200, 'Steps in which the learning rate rises from 0.', ge=0, le=1000000)
+    decay_share: float = param(
+        0.4, 'Share of the steps, the last ones, in which the learning rate falls to 0.', ge=0.0, le=1.0
+    )
+    clip: float = param(1.0, 'Largest norm of the gradient; 0 = any.', ge=0.0, le=1e6)
+    average: float = param(
+        0.998, 'Decay per step of the running mean of the weights, which is what is kept.', ge=0.0, le=1.0
+    )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How long, where and how exactly."""
+
+    steps: int = param(6000, 'Steps of training.', ge=1, le=100_000_000)
+    steps_per_epoch: int = param(
+        250, 'Steps between validations and saves; an interrupted run resumes at the last save.', ge=1, le=1_000_000
+    )
+    precision: str = param('bf16-mixed', 'Precision of the layers.', choices=('32-true', 'bf16-mixed', '16-mixed'))
+    seed: int = param(0, 'Seed of the weights and of the order and variation of the samples.', ge=0, le=2**31 - 1)
+    threads: int = param(0, 'CPU threads of the layers per process; 0 = as torch chooses.', ge=0, le=1024)
+    keep: int = param(3, 'Best checkpoints that are kept.', ge=1, le=100)
+    pictures: int = param(4, 'Validation images shown in TensorBoard.', ge=0, le=100)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """All groups."""
+
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    view: ViewSettings = field(default_factory=ViewSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        for spec in parameters(type(self)):
+            group, name = spec.name.split('.')
+            spec.check(getattr(getattr(self, group), name))
+
+
+def load(path: Path, changes: dict[str, object] | None = None) -> TrainingSettings:
+    """Read a training configuration.
+
+    Args:
+        path: YAML with groups of differences from the defaults.
+        changes: further differences, ``{'group.field': value}``.
+
+    Returns:
+        The settings.
+
+    Raises:
+        SettingsError: no such file, an unknown key, a wrong type, or a value out of range.
+    """
+    return from_flat({**load_yaml(path), **(changes or {})}, TrainingSettings())
+
+
+def to_nested(settings: TrainingSettings) -> dict[str, dict[str, object]]:
+    """Return every value as ``{group: {field: value}}``."""
+    return dataclasses.asdict(settings)

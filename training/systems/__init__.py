@@ -1,0 +1,1 @@
+"""Training systems: each a small module that composes data, networks and losses."""
