@@ -18,6 +18,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
+from depth_ros.errors import SettingsError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.holdout import fraction_holdout
@@ -50,7 +51,10 @@ class DepthNode(LifecycleNode):
         Raises:
             SettingsError: a parameter is unknown, of the wrong type or out of range.
         """
-        super().__init__('depth_node', automatically_declare_parameters_from_overrides=True)
+        try:
+            super().__init__('depth_node', automatically_declare_parameters_from_overrides=True)
+        except ValueError as error:  # rclpy cannot tell the type of an empty list
+            raise SettingsError("a parameter is without a value, expected one; write an empty list as ['']") from error
         self._parameter_settings = NodeSettings(self)
         if not self.has_parameter('autostart'):
             text = 'Configure and activate without being told to.'

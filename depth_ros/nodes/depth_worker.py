@@ -27,7 +27,7 @@ from depth_ros.types import Frame
 _NS = 1_000_000_000
 _TICK_S = 0.01
 _CLOCK_STOPPED_NS = 500_000_000
-_LIMITS = {'camera_info': 10, 'odometry': 2000, 'points': 10, 'image': 8}
+_LIMITS = {'camera_info': 100, 'odometry': 2000, 'points': 10, 'image': 8}
 
 
 class DepthWorker:

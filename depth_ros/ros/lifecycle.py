@@ -6,7 +6,9 @@ import functools
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -43,10 +45,8 @@ def transition(
     return wrapped
 
 
-def run_node(
-    create: Callable[[], Node], args: Sequence[str] | None = None, start: Callable[[Any], bool] | None = None
-) -> int:
-    """Make a node and spin it until SIGINT, SIGTERM or its own end.
+def run_node(create: Callable[[], Node], args: Sequence[str] | None, start: Callable[[Any], bool]) -> int:
+    """Make a node and spin it until SIGINT or SIGTERM.
 
     Args:
         create: makes the node, which has a ``close()``.
@@ -56,37 +56,87 @@ def run_node(
     Returns:
         Exit code: 0, or 2 for an error that has been said in one line.
     """
+    started = True
+
+    def run() -> None:
+        nonlocal started
+        with ros_process(args) as notes:
+            node = create()
+            try:
+                for note in notes:
+                    node.get_logger().warning(note)
+                started = start(node)
+                if started:
+                    _spin(node)
+            finally:
+                ignore_signals()
+                node.close()
+                node.destroy_node()
+
+    code = exit_code(run)
+    return code if started else 2
+
+
+@contextmanager
+def ros_process(args: Sequence[str] | None) -> Iterator[list[str]]:
+    """Set the process up, initialise ROS, and shut it down at the end.
+
+    Args:
+        args: command line; None = that of the process.
+
+    Yields:
+        What could not be set up, one sentence each.
+
+    Raises:
+        DepthRosError: the ROS arguments or a parameter file cannot be read.
+    """
     notes = prepare_process()
-    node, code = None, 0
     try:
-        _init(args)
-        node = create()
-        for note in notes:
-            node.get_logger().warning(note)
-        if start is not None and not start(node):
-            code = 2
-        else:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            executor.spin()
+        rclpy.init(args=None if args is None else list(args))
+    except RuntimeError as error:
+        raise DepthRosError(' '.join(str(error).split())) from error
+    try:
+        yield notes
+    finally:
+        ignore_signals()
+        rclpy.try_shutdown()
+
+
+def exit_code(run: Callable[[], None]) -> int:
+    """Run a process to its end.
+
+    Returns:
+        0, also after SIGINT and SIGTERM; 2 for an error, which is said in one line.
+    """
+    try:
+        run()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (DepthRosError, ParameterException) as error:
-        print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr)
-        code = 2
-    finally:
-        # A second Ctrl-C must not cut the cleaning up short; launch and shells often send several.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if node is not None:
-            node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return code
+        print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
+        return 2
+    return 0
 
 
-def _init(args: Sequence[str] | None) -> None:
+def ignore_signals() -> None:
+    """From here on the process only cleans up: a second Ctrl-C must not cut that short, and launch sends several."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _spin(node: Node) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while node.context.ok():
+        _spin_until_error(node, executor)
+
+
+def _spin_until_error(node: Node, executor: SingleThreadedExecutor) -> None:
     try:
-        rclpy.init(args=None if args is None else list(args))
-    except RuntimeError as error:  # unreadable parameter files, malformed --ros-args
-        raise DepthRosError(' '.join(str(error).split())) from error
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        raise
+    except Exception:
+        # A message that cannot even be deserialised raises here; the next one may be whole.
+        if node.context.ok():
+            node.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)

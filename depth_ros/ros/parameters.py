@@ -36,7 +36,7 @@ class NodeSettings:
         given = {name: item.value for name, item in node.get_parameters_by_prefix('').items()}
         tunables = {spec.name: spec for spec in parameters()}
         _refuse_unknown(given, tunables)
-        values = {name: tunables[name].check(_from_ros(value)) for name, value in given.items() if name in tunables}
+        values = {name: tunables[name].check(value) for name, value in given.items() if name in tunables}
         self.current = from_flat(values)
         for spec in tunables.values():
             if node.has_parameter(spec.name):
@@ -62,7 +62,7 @@ class NodeSettings:
 
     def _changed(self, changes: list[Parameter]) -> Settings:
         tunables = {spec.name: spec for spec in parameters()}
-        mine = {change.name: _from_ros(change.value) for change in changes if change.name in tunables}
+        mine = {change.name: change.value for change in changes if change.name in tunables}
         fixed = [name for name in mine if tunables[name].read_only]
         if fixed:
             raise SettingsError(f'{", ".join(fixed)} acts only at the start; set it in the parameter file and restart')
@@ -93,7 +93,3 @@ def _descriptor(spec: Tunable) -> ParameterDescriptor:
 def _to_ros(value: Any) -> Any:
     # rclpy takes an empty list for a list of bytes.
     return value or [''] if isinstance(value, list) else value
-
-
-def _from_ros(value: Any) -> Any:
-    return [item for item in value if item != ''] if isinstance(value, list) else value

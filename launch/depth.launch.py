@@ -1,0 +1,67 @@
+"""Depth from a camera and a lidar: ``ros2 launch depth_ros depth.launch.py image:=/camera/image points:=/lidar``."""
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+
+from depth_ros.ros.transport import PROFILE_VARIABLES, shared_file
+from launch import LaunchDescription
+
+TOPICS = {
+    'image': 'camera images (raw; compressed ones are looked for in <image>/compressed)',
+    'camera_info': 'calibration of the camera',
+    'points': 'lidar sweeps',
+    'odometry': 'odometry, if there is any',
+}
+# Launch argument -> parameter. Without a value the parameter file decides.
+OVERRIDES = {'use_sim_time': 'use_sim_time', 'autostart': 'autostart', 'image_transport': 'input.image_transport'}
+BOOLEANS = ('', 'true', 'false')
+
+
+def depth_node(context):
+    given = {name: context.launch_configurations[argument] for argument, name in OVERRIDES.items()}
+    overrides = {
+        name: value == 'true' if value in BOOLEANS else value for name, value in given.items() if value != ''
+    }
+    files = [context.launch_configurations[name] for name in ('base_params_file', 'params_file')]
+    return [
+        LifecycleNode(
+            package='depth_ros',
+            executable='depth_node',
+            name='depth_node',
+            namespace=LaunchConfiguration('namespace'),
+            parameters=[*(file for file in files if file), overrides],
+            remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
+            ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+            output='screen',
+        )
+    ]
+
+
+def generate_launch_description():
+    profile = str(shared_file('config/fastdds.xml'))
+    arguments = [
+        DeclareLaunchArgument('params_file', default_value='', description='YAML file with parameters; it comes last'),
+        DeclareLaunchArgument(
+            'base_params_file', default_value=str(shared_file('config/depth_node.yaml')),
+            description='YAML file with parameters that params_file may override',
+        ),
+        DeclareLaunchArgument('namespace', default_value='', description='namespace of the node and its topics'),
+        DeclareLaunchArgument(
+            'image_transport', default_value='', choices=['', 'auto', 'raw', 'compressed'],
+            description='images to read; empty = as the parameter files say',
+        ),
+        DeclareLaunchArgument(
+            'use_sim_time', default_value='', choices=BOOLEANS, description='time from /clock (bags, simulation)'
+        ),
+        DeclareLaunchArgument(
+            'autostart', default_value='', choices=BOOLEANS, description='configure and activate it (default true)'
+        ),
+        DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal'),
+        *(DeclareLaunchArgument(name, default_value=name, description=text) for name, text in TOPICS.items()),
+    ]
+    # Large messages need it; whoever set a profile of his own keeps it.
+    transport = [
+        SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=profile)) for name in PROFILE_VARIABLES
+    ]
+    return LaunchDescription([*arguments, *transport, OpaqueFunction(function=depth_node)])
