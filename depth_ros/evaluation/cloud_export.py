@@ -237,8 +237,8 @@ class MeshBuilder:
         core, frame, camera = self._o3d.core, estimate.frame, estimate.frame.camera
         if camera.model != 'none':
             raise SettingsError(
-                f'images with {camera.model} distortion cannot be fused into a mesh; evaluate the rectified image topic, '
-                'or leave --mesh out'
+                f'images with {camera.model} distortion cannot be fused into a mesh; evaluate the rectified image '
+                'topic, or leave --mesh out'
             )
         pose = self._drive.fixed_from_optical(frame.stamp_ns, camera)
         if pose is None or self.full:

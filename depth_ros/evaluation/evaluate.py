@@ -143,7 +143,8 @@ def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> tuple
     """The hold-out, and what to say about it."""
     if not options.input_rings:
         share = 1 - options.input_fraction
-        text = f'{share:.0%} of the lidar points, scattered, were withheld; {options.input_fraction:.0%} were given'
+        given = f'{100 * options.input_fraction:.3g} %'
+        text = f'{100 * share:.3g} % of the lidar points, scattered, were withheld; {given} were given'
         return fraction_holdout(share), {'kind': 'fraction', 'input_fraction': options.input_fraction, 'text': text}
     with Recording(bag, options.overrides, settings) as ahead:
         scans = list(islice((item for _, item in ahead.events() if isinstance(item, LidarScan)), _SCANS_TO_COUNT_RINGS))

@@ -141,33 +141,44 @@ def cloud_views(snapshot: Snapshot, method: str, size: tuple[int, int], num_view
     middle = float(np.median(z))
     target = np.array([0.0, 0.1 * middle, 1.3 * middle])
     swings = np.radians(np.linspace(-16, 16, num_views)) if num_views > 1 else np.zeros(1)
+    distance, pitch = 2.2 * middle, math.radians(16)
+    # The nearer part of the view from straight behind is put into the middle of the picture; far points are few and
+    # wide.
+    seen = _turned(points[z < 1.5 * middle], target, distance, 0.0, pitch)
+    seen = seen[seen[:, 2] > 0.1 * distance]
+    middle_ray = [np.percentile(seen[:, axis] / seen[:, 2], (3, 97)).mean() for axis in (0, 1)] if len(seen) else [0, 0]
+    middle_ray[1] -= 0.09
     return [
-        _render(points, snapshot.image[known], snapshot.camera.fx, target, 2.2 * middle, swing, math.radians(16), size)
-        for swing in swings
+        _render(
+            _turned(points, target, distance, swing, pitch), snapshot.image[known], z / snapshot.camera.fx, distance,
+            middle_ray, size,
+        ) for swing in swings
     ]
 
 
-def _render(
-    points: np.ndarray, colours: np.ndarray, focal_taken: float, target: np.ndarray, distance: float, swing: float,
-    pitch: float, size: tuple[int, int],
-) -> np.ndarray:
-    """One view of a cloud in an optical frame, from ``distance`` behind ``target``, turned by two angles in rad."""
-    height, width = size
+def _turned(points: np.ndarray, target: np.ndarray, distance: float, swing: float, pitch: float) -> np.ndarray:
+    """(N, 3) points of an optical frame as seen from ``distance`` behind ``target``, turned by two angles in rad."""
     forward = np.array([math.sin(swing) * math.cos(pitch), math.sin(pitch), math.cos(swing) * math.cos(pitch)])
     right = np.cross([0.0, 1.0, 0.0], forward)
     right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(forward, right), forward])
-    seen = (points - (target - distance * forward)) @ axes.T
+    return (points - (target - distance * forward)) @ np.stack([right, np.cross(forward, right), forward]).T
+
+
+def _render(
+    seen: np.ndarray, colours: np.ndarray, width_seen: np.ndarray, distance: float, middle_ray: list[float],
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Paint points, given in the frame of the view, each as large as what its pixel saw (``width_seen``, metres)."""
+    height, width = size
     in_front = seen[:, 2] > 0.1 * distance
-    seen, colours, taken_at = seen[in_front], colours[in_front], points[in_front, 2]
     # Painted from far to near, so that near points cover far ones.
-    order = np.argsort(-seen[:, 2])
-    seen, colours, taken_at = seen[order], colours[order], taken_at[order]
+    order = np.flatnonzero(in_front)[np.argsort(-seen[in_front, 2])]
+    seen, colours, width_seen = seen[order], colours[order], width_seen[order]
     focal = 1.05 * width
-    u = np.round(focal * seen[:, 0] / seen[:, 2] + width / 2).astype(np.int32)
-    v = np.round(focal * seen[:, 1] / seen[:, 2] + height / 2).astype(np.int32)
-    # A point covers what its pixel saw, and a little more, so that surfaces stay closed.
-    reach = np.clip(np.ceil(1.4 * focal / focal_taken * taken_at / seen[:, 2]), 1, 4).astype(np.int32)
+    u = np.round(focal * (seen[:, 0] / seen[:, 2] - middle_ray[0]) + width / 2).astype(np.int32)
+    v = np.round(focal * (seen[:, 1] / seen[:, 2] - middle_ray[1]) + height / 2).astype(np.int32)
+    # A little more than its share, so that surfaces stay closed.
+    reach = np.clip(np.ceil(1.4 * focal * width_seen / seen[:, 2]), 1, 4).astype(np.int32)
     # What is far fades, as the eye expects.
     fade = np.clip((seen[:, 2:] / distance - 1.2) / 6.0, 0, 0.7)
     shaded = (colours * (1 - fade) + np.array(_CLOUD_BACKGROUND) * fade).astype(np.uint8)

@@ -130,7 +130,7 @@ def _gallery_first(chosen: Sequence[tuple[str, Snapshot]], method: str) -> str:
         f'({escape(method)}), '
         'seen from above and behind the camera. <b>Drag across it to turn it.</b> Pixels whose standard deviation is '
         'over '
-        f'{CLOUD_MAX_RELATIVE_STD:.0%} of their depth are left out.</figcaption></figure></section>'
+        f'{100 * CLOUD_MAX_RELATIVE_STD:g} % of their depth are left out.</figcaption></figure></section>'
     )
 
 

@@ -106,7 +106,7 @@ def test_the_terminal_shows_the_table(street, tmp_path, capsys):
     row = next(line for line in text.splitlines() if line.startswith('linear'))
     assert number(document['methods']['linear']['pooled']['mae']) in row
     assert '6 of 6 images answered' in text
-    assert '10% of the lidar points' in text
+    assert '10 % of the lidar points' in text
     assert leftovers(tmp_path / 'out') == ['metrics.json']
 
 
