@@ -10,6 +10,7 @@ from numba import njit
 
 from depth_ros.errors import ShapeError
 from depth_ros.estimators.triangulation import Mesh, subdivision, triangulate
+from depth_ros.geometry.projection import nearest_per_pixel
 from depth_ros.types import Frame, SparseDepth
 
 # A disc around each point of the hull stands for the reach of its measurement; so many corners draw it.
@@ -80,7 +81,7 @@ def collect(frame: Frame, sparse: SparseDepth) -> Samples:
         )
     if not (np.isfinite(sparse.depth).all() and sparse.depth.min() > 0 and np.isfinite(sparse.std).all()):
         raise ShapeError('a measurement has no finite, positive depth or no finite std; drop it before')
-    keep = _nearest_per_pixel(row, column, sparse.depth, shape[0], shape[1])
+    keep = nearest_per_pixel(sparse, shape)
     u, v = sparse.u[keep], sparse.v[keep]
     steps = subdivision(shape)
     x = np.floor((u + np.float32(0.5)) * steps).astype(np.int32)
@@ -133,23 +134,6 @@ def _spacing(u: np.ndarray, v: np.ndarray, mesh: Mesh) -> np.ndarray:
         spacing = _farthest_neighbor(u, v, mesh.triangles, mesh.opposite)
     # Edges across voids (sky, glass) say nothing about the spacing of samples.
     return np.minimum(spacing, np.float32(_MAX_SPACING) * np.median(spacing))
-
-
-@njit(nogil=True, cache=True)
-def _nearest_per_pixel(row, column, depth, height, width):
-    """Indices, ascending, of the nearest point in every pixel that has one; the first of equals."""
-    winner = np.full((height, width), -1, np.int32)
-    for i in range(len(depth)):
-        other = winner[row[i], column[i]]
-        if other < 0 or depth[i] < depth[other]:
-            winner[row[i], column[i]] = i
-    keep = np.empty(len(depth), np.int64)
-    count = 0
-    for i in range(len(depth)):
-        if winner[row[i], column[i]] == i:
-            keep[count] = i
-            count += 1
-    return keep[:count].copy()
 
 
 @njit(nogil=True, cache=True)
