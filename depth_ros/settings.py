@@ -22,7 +22,7 @@ from depth_ros.errors import SettingsError
 
 ROS_PARAMETERS = ('use_sim_time', 'start_type_description_service', 'autostart')
 """Parameters of the node that say nothing about the method; ``qos_overrides.*`` are the others."""
-METHODS = ('classical', 'nearest', 'linear', 'ip_basic')
+METHODS = ('classical', 'network', 'exported', 'nearest', 'linear', 'ip_basic')
 
 
 def param(
@@ -140,6 +140,31 @@ class EstimatorSettings:
     method: str = param('classical', 'Estimator.', choices=METHODS, read_only=True)
     downscale: int = param(
         1, 'The estimator sees every n rows and columns of the image as one; more is faster and coarser.', ge=1, le=8
+    )
+    checkpoint: str = param(
+        '',
+        'Weights: a .safetensors file for network, an .onnx file for exported; empty = those that ship.',
+        read_only=True,
+    )
+    device: str = param(
+        'auto',
+        'What runs the weights; auto = a GPU if there is one, and what is fastest; the diagnostics say what and why.',
+        choices=('auto', 'cpu', 'cuda'),
+        read_only=True,
+    )
+    precision: str = param(
+        'auto',
+        'Precision of the weights; auto = f16 on GPUs, f32 on CPUs.',
+        choices=('auto', 'f32', 'f16', 'bf16'),
+        read_only=True,
+    )
+    compile: bool = param(
+        False, 'Whether network is compiled by torch: slow to start, faster to run.', read_only=True
+    )
+    threads: int = param(0, 'CPU threads of exported; 0 = one per core.', ge=0, le=1024, read_only=True)
+    fallback: bool = param(
+        False, 'Whether classical is used, with a warning, where weights or their engine cannot be used.',
+        read_only=True
     )
 
 

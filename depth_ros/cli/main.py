@@ -19,6 +19,7 @@ COMMANDS = {
     'import': 'turn a public recording (KITTI) into a bag',
     'evaluate': 'replay a bag and say how good the depth is',
     'bench': 'measure every stage on this machine, as JSON',
+    'export': 'write a checkpoint as an ONNX file for engines',
     'params': 'list, or write to a file, the parameters of the node',
     'demo': 'play the sample bag through the live node and evaluate it',
 }

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib
 
-from depth_ros.errors import SettingsError
+from depth_ros.errors import CheckpointError, MissingDependencyError, SettingsError
 from depth_ros.estimators.base import Estimator
 from depth_ros.settings import METHODS, Settings
 
 _CLASSES = {
     'classical': ('depth_ros.estimators.classical', 'ClassicalEstimator'),
+    'network': ('depth_ros.estimators.network', 'NetworkEstimator'),
+    'exported': ('depth_ros.estimators.exported', 'ExportedEstimator'),
     'nearest': ('depth_ros.estimators.yardsticks', 'NearestEstimator'),
     'linear': ('depth_ros.estimators.yardsticks', 'LinearEstimator'),
     'ip_basic': ('depth_ros.estimators.yardsticks', 'MorphologicalEstimator'),
 }
+
+
+_LEARNED = ('network', 'exported')
 
 
 def create_estimator(settings: Settings, method: str = '') -> Estimator:
@@ -24,13 +29,25 @@ def create_estimator(settings: Settings, method: str = '') -> Estimator:
         method: one of ``settings.METHODS``, or '' for that of the settings.
 
     Returns:
-        A new estimator.
+        A new estimator. In place of one with weights that cannot be used, with ``estimator.fallback``, the classical
+        one, whose attribute ``replaces`` says why.
 
     Raises:
         SettingsError: no such method.
+        CheckpointError: the weights cannot be used.
+        MissingDependencyError: what runs the weights is not installed.
     """
     name = method or settings.estimator.method
     if name not in _CLASSES:
         raise SettingsError(f'method is {name!r}, expected one of {", ".join(METHODS)}')
     module, class_name = _CLASSES[name]
-    return getattr(importlib.import_module(module), class_name)()
+    if name not in _LEARNED:
+        return getattr(importlib.import_module(module), class_name)()
+    try:
+        return getattr(importlib.import_module(module), class_name)(settings.estimator)
+    except (CheckpointError, MissingDependencyError) as error:
+        if not settings.estimator.fallback:
+            raise
+        estimator = create_estimator(settings, 'classical')
+        estimator.replaces = f'{name}: {error}'
+        return estimator

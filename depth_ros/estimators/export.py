@@ -1,0 +1,86 @@
+"""Writes a checkpoint as an ONNX file that engines run, with all it needs to be used and checked."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from depth_ros.estimators.exported import INPUTS, METADATA_KEY, ExportedEstimator
+from depth_ros.estimators.learned import make_reference
+from depth_ros.estimators.network import NetworkEstimator
+from depth_ros.files import whole_file
+from depth_ros.networks.checkpoint import load_checkpoint
+from depth_ros.networks.depth_net import DepthNet
+from depth_ros.networks.layout import GUIDE_CHANNELS, STRIDE
+from depth_ros.settings import EstimatorSettings
+
+_OPSET = 18
+
+
+class _Graph(nn.Module):
+    """DepthNet from arrays as the estimator has them to depth and deviation in multiples of the scale."""
+
+    def __init__(self, network: DepthNet, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self._dtype = network.to(dtype), dtype
+
+    def forward(self, image: Tensor, rays: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, H, W, 3) uint8, (1, 2, H, W), (1, 7, H, W) to (1, H, W) depth and std."""
+        prediction = self.network(image.permute(0, 3, 1, 2), rays.to(self._dtype), guide.to(self._dtype))
+        depth = prediction.log_depth[:, 0].float().exp()
+        return depth, depth * prediction.log_std[:, 0].float().exp()
+
+
+def export(checkpoint: Path, out: Path, precision: str = 'fp32') -> ExportedEstimator:
+    """Export a checkpoint and check the result.
+
+    Height and width stay free, in multiples of 32.
+
+    Args:
+        checkpoint: ``.safetensors`` file.
+        out: ``.onnx`` file to write.
+        precision: ``fp32``, or ``fp16`` for GPUs: layers compute in half precision.
+
+    Returns:
+        An estimator that runs the file that was written.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or the export does not give what the checkpoint gives.
+        OutputError: the file cannot be written; nothing half-written is left.
+    """
+    network, facts = load_checkpoint(checkpoint)
+    # The reference is what torch gives on the CPU, always in full precision.
+    reference = make_reference(NetworkEstimator.of(network))
+    dtype = torch.float16 if precision == 'fp16' else torch.float32
+    size = 3 * STRIDE, 4 * STRIDE
+    example = (
+        torch.zeros(1, *size, 3, dtype=torch.uint8), torch.zeros(1, 2, *size), torch.zeros(1, GUIDE_CHANNELS, *size),
+    )  # fmt: skip
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.onnx.export(
+            _Graph(network, dtype).eval(), example, buffer, input_names=list(INPUTS), output_names=['depth', 'std'],
+            dynamic_axes={
+                'image': {1: 'height', 2: 'width'},
+                'rays': {2: 'height', 3: 'width'}, 'guide': {2: 'height', 3: 'width'},
+                'depth': {1: 'height', 2: 'width'}, 'std': {1: 'height', 2: 'width'},
+            },
+            opset_version=_OPSET, dynamo=False,
+        )  # fmt: skip
+    model = onnx.load_from_string(buffer.getvalue())
+    entry = model.metadata_props.add()
+    entry.key = METADATA_KEY
+    entry.value = json.dumps({**facts, 'precision': 'f16' if precision == 'fp16' else 'f32', 'reference': reference})
+    onnx.checker.check_model(model)
+    with whole_file(out) as path:
+        path.write_bytes(model.SerializeToString())
+        # Before the file gets its name: an export that does not pass is not left behind.
+        ExportedEstimator(EstimatorSettings(checkpoint=str(path), device='cpu'))
+    return ExportedEstimator(EstimatorSettings(checkpoint=str(out), device='cpu'))

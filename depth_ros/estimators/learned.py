@@ -1,0 +1,176 @@
+"""What estimators with weights share, whatever runs the network: input, scale, refusal of broken output, self-check.
+
+Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depth_ros.errors import CheckpointError, FrameRefused
+from depth_ros.estimators.network_input import NetworkInput, encode, ray_channels
+from depth_ros.types import Camera, Frame, SparseDepth
+
+_MAX_CAMERAS = 8
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What runs the network, and why.
+
+    Attributes:
+        engine: ``torch``, ``openvino`` or ``onnxruntime``.
+        device: what computes, as the engine calls it.
+        precision: of the layers: ``f32``, ``f16`` or ``bf16``.
+        reason: why this and nothing better, one sentence.
+        fallback: True if something better was there, or asked for, and failed.
+        max_relative_error: largest relative error against the reference stored with the weights.
+    """
+
+    engine: str
+    device: str
+    precision: str
+    reason: str
+    fallback: bool
+    max_relative_error: float
+
+    def __str__(self) -> str:
+        return (
+            f'{self.engine} on {self.device} in {self.precision}: {self.reason}; differs from the reference by at most '
+            f'{100 * self.max_relative_error:.2g} %'
+        )
+
+
+class LearnedEstimator:
+    """A network behind the protocol of estimators. A child adds ``name`` and ``run``.
+
+    Frames without lidar are answered too; their depth rests on the image and the focal length alone.
+    """
+
+    name = ''
+
+    def __init__(self) -> None:
+        self._rays: dict[tuple[Any, ...], np.ndarray] = {}
+
+    def run(self, network_input: NetworkInput) -> tuple[np.ndarray, np.ndarray]:
+        """Depth and standard deviation, (H, W) float32, padded, in multiples of the scale."""
+        raise NotImplementedError
+
+    def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
+        """Estimate depth and its standard deviation, see ``Estimator.estimate``.
+
+        Args:
+            frame: the image.
+            sparse: its measurements; may be empty.
+
+        Returns:
+            depth: (H, W) float32 metres, known everywhere.
+            std: (H, W) float32 metres.
+
+        Raises:
+            FrameRefused: ``not_finite``, the network gave values that are not finite.
+        """
+        network_input = encode(frame, sparse, self._ray_channels(frame.camera))
+        depth, std = self.run(network_input)
+        height, width = network_input.shape
+        scale = np.float32(network_input.scale)
+        depth, std = depth[:height, :width] * scale, std[:height, :width] * scale
+        # A sum is finite if all its terms are; it costs one pass and no array of flags.
+        if not np.isfinite(depth.sum(dtype=np.float64) + std.sum(dtype=np.float64)):
+            wrong = int((~(np.isfinite(depth) & np.isfinite(std))).sum())
+            raise FrameRefused(
+                'not_finite',
+                f'the network gave {wrong} pixels that are not finite; use precision f32 or another engine',
+            )
+        return depth, std
+
+    def _ray_channels(self, camera: Camera) -> np.ndarray:
+        key = (
+            camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, camera.model,
+            camera.distortion.tobytes(), camera.rotation.tobytes(),
+        )  # fmt: skip
+        if key not in self._rays:
+            if len(self._rays) >= _MAX_CAMERAS:
+                self._rays.clear()
+            self._rays[key] = ray_channels(camera)
+        return self._rays[key]
+
+
+# A picture that needs no file: edges, textures and colours; and points like those of 16 rings.
+_WIDTH, _HEIGHT = 192, 96
+_GRID = 4  # the reference is stored for every n-th row and column
+
+
+def reference_input() -> tuple[Frame, SparseDepth]:
+    """Make the fixed frame and measurements on which engines are compared; arithmetic only, the same everywhere."""
+    v, u = np.mgrid[:_HEIGHT, :_WIDTH]
+    image = np.stack([(u * 3 + v) % 256, (u // 16 * 40 + v // 12 * 30) % 256, (u * v // 37) % 256], axis=-1)
+    camera = Camera(_WIDTH, _HEIGHT, 110.0, 110.0, (_WIDTH - 1) / 2, (_HEIGHT - 1) / 2)
+    row, column = (grid.ravel() for grid in np.mgrid[5:_HEIGHT:6, 2:_WIDTH:3])
+    depth = np.where(column // 24 % 2 == 0, 6.0, 20.0) + (_HEIGHT - row) * 0.1
+    values = (array.astype(np.float32) for array in (column + 0.25, row - 0.25, depth, np.full(len(row), 0.03)))
+    return Frame(1, image.astype(np.uint8), 'rgb8', camera), SparseDepth(*values, shape=camera.shape)
+
+
+def make_reference(estimator: LearnedEstimator) -> list[float]:
+    """Run an estimator on the fixed input, for storage beside its weights.
+
+    Returns:
+        Depth, then standard deviation, at every 4th row and column, metres.
+    """
+    depth, std = estimator.estimate(*reference_input())
+    return [float(f'{value:.6g}') for values in (depth, std) for value in values[::_GRID, ::_GRID].ravel()]
+
+
+def check_reference(estimator: LearnedEstimator, facts: Mapping[str, Any], tolerance: float, what: str) -> float:
+    """Compare an engine with the reference.
+
+    Args:
+        estimator: the engine.
+        facts: what is stored with the weights; ``reference`` as ``make_reference`` returned it.
+        tolerance: largest relative error that is taken.
+        what: the engine, for the message.
+
+    Returns:
+        Largest relative error.
+
+    Raises:
+        CheckpointError: there is no reference, or the engine differs from it by more, or gives values that are not
+        finite.
+    """
+    stored = facts.get('reference')
+    if not stored:
+        raise CheckpointError(f'{what} has no reference output beside its weights to be checked with; export it again')
+    expected = np.asarray(stored, dtype=np.float64)
+    try:
+        found = np.asarray(make_reference(estimator))
+    except FrameRefused as refusal:
+        raise CheckpointError(f'{what} failed its self-check: {refusal}') from refusal
+    if found.shape != expected.shape:
+        raise CheckpointError(
+            f'{what} has a reference of {expected.size} values, expected {found.size}; export it again'
+        )
+    error = float(np.max(np.abs(found - expected) / np.abs(expected)))
+    if not error <= tolerance:
+        raise CheckpointError(
+            f'{what} failed its self-check: it differs from the reference by {100 * error:.3g} %, expected at most '
+            f'{100 * tolerance:.3g} %; use precision f32 or another engine, or export the network again'
+        )
+    return error
+
+
+def existing(path: str, default: Path, what: str) -> Path:
+    """Path of weights: as set, or those that ship.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    chosen = Path(path) if path else default
+    if not chosen.is_file():
+        raise CheckpointError(f'{what} {str(chosen)!r} does not exist; set estimator.checkpoint')
+    return chosen
