@@ -169,6 +169,26 @@ class EstimatorSettings:
 
 
 @dataclass(frozen=True)
+class ClassicalSettings:
+    """The estimator without weights."""
+
+    reach: float = param(
+        0.32,
+        'How far the plane of a sample is carried over an image without edges, in units of the spacing of samples.',
+        ge=0.0,
+        le=10.0,
+        read_only=True,
+    )
+    mesh_share: float = param(
+        0.35,
+        'Share of plain linear interpolation in the result; it halves the worst errors where the image misleads.',
+        ge=0.0,
+        le=1.0,
+        read_only=True,
+    )
+
+
+@dataclass(frozen=True)
 class OutputSettings:
     """What is published, and how."""
 
@@ -247,6 +267,7 @@ class Settings:
     motion: MotionSettings = field(default_factory=MotionSettings)
     projection: ProjectionSettings = field(default_factory=ProjectionSettings)
     estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
+    classical: ClassicalSettings = field(default_factory=ClassicalSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
     grading: GradingSettings = field(default_factory=GradingSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)

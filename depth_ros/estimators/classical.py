@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numba import njit
 
 from depth_ros.estimators.planes import fit_planes, spread_planes
 from depth_ros.estimators.samples import collect, coverage
+from depth_ros.settings import ClassicalSettings
 from depth_ros.types import Frame, SparseDepth
 
 # Std of the model in metres, a sum of shares, fitted as the scale of a Student t (4 degrees of freedom: errors at
@@ -22,19 +21,6 @@ _STD_PER_ROUGHNESS = 0.43  # of the depth times the roughness of the samples aro
 _STD_PER_SPACING_OUTSIDE = 0.15
 # Triangles smaller than this (twice the area, px^2) are too thin to tell a slope.
 _MIN_AREA = 1e-3
-
-
-@dataclass(frozen=True)
-class ClassicalSettings:
-    """Tunables of ``ClassicalEstimator``.
-
-    Attributes:
-        reach: how far the plane of a sample is carried over an image without edges, in units of the spacing of samples.
-        mesh_share: share of the plain mesh in the result, 0..1: it halves the worst errors where the image misleads.
-    """
-
-    reach: float = 0.32
-    mesh_share: float = 0.35
 
 
 class ClassicalEstimator:

@@ -42,7 +42,8 @@ def create_estimator(settings: Settings, method: str = '') -> Estimator:
         raise SettingsError(f'method is {name!r}, expected one of {", ".join(METHODS)}')
     module, class_name = _CLASSES[name]
     if name not in _LEARNED:
-        return getattr(importlib.import_module(module), class_name)()
+        estimator_class = getattr(importlib.import_module(module), class_name)
+        return estimator_class(settings.classical) if name == 'classical' else estimator_class()
     try:
         return getattr(importlib.import_module(module), class_name)(settings.estimator)
     except (CheckpointError, MissingDependencyError) as error:

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from depth_ros.errors import ShapeError
-from depth_ros.estimators.classical import ClassicalEstimator, ClassicalSettings
+from depth_ros.estimators.classical import ClassicalEstimator
 from depth_ros.estimators.samples import collect, coverage
 from depth_ros.estimators.yardsticks import LinearEstimator, MorphologicalEstimator, NearestEstimator
+from depth_ros.settings import ClassicalSettings
 from depth_ros.types import Camera, Frame, SparseDepth
 
 HEIGHT, WIDTH = 96, 160
