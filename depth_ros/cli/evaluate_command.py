@@ -13,13 +13,7 @@ from depth_ros.bags.transforms import transform_topics
 from depth_ros.cli import topic_arguments
 from depth_ros.errors import SettingsError
 from depth_ros.evaluation.cloud_export import CloudBuilder, Drive, MeshBuilder, open3d, remove_outliers, write_cloud
-from depth_ros.evaluation.evaluate import (
-    DEFAULT_INPUT_FRACTION,
-    Evaluation,
-    EvaluationOptions,
-    Listener,
-    evaluate,
-)
+from depth_ros.evaluation.evaluate import DEFAULT_INPUT_FRACTION, Evaluation, EvaluationOptions, Listener, evaluate
 from depth_ros.evaluation.metrics import KEYS, MAX_DEPTH
 from depth_ros.evaluation.output import OutputFolder, check_free
 from depth_ros.evaluation.report import LABELS, build_report, number
@@ -35,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('bag', type=Path, help='bag: .mcap, .db3 or .bag file, or the folder of a ROS 2 bag')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
     parser.add_argument(
-        '--method', default='', metavar='NAME,...',
+        '--method',
+        default='',
+        metavar='NAME,...',
         help=f'methods to compare, the first one in detail: {", ".join(METHODS)} (default: that of the parameters)',
     )
     holdout = parser.add_mutually_exclusive_group()
@@ -43,18 +39,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--input-rings', type=int, metavar='N', help='give the methods N evenly spaced lidar rings, score on the others'
     )
     holdout.add_argument(
-        '--input-fraction', type=float, metavar='F',
+        '--input-fraction',
+        type=float,
+        metavar='F',
         help=f'give the methods this share of the points, score on the others (default: {DEFAULT_INPUT_FRACTION})',
     )
     topic_arguments.add_topic_arguments(parser)
     parser.add_argument('--max-frames', type=int, default=0, metavar='N', help='stop after N images')
     parser.add_argument('--every', type=int, default=1, metavar='N', help='answer only every N-th image')
     parser.add_argument(
-        '--max-depth', type=float, default=MAX_DEPTH, metavar='M', help='score up to this depth in m (default: '
-        '%(default)g)'
+        '--max-depth',
+        type=float,
+        default=MAX_DEPTH,
+        metavar='M',
+        help='score up to this depth in m (default: %(default)g)',
     )
     parser.add_argument(
-        '--cloud', type=Path, metavar='PLY',
+        '--cloud',
+        type=Path,
+        metavar='PLY',
         help='write a coloured cloud: fused along the drive where there is odometry, else of the image in the middle',
     )
     parser.add_argument('--open3d-clean', action='store_true', help='remove outliers from the cloud (needs Open3D)')
@@ -78,7 +81,9 @@ def run(arguments: argparse.Namespace) -> None:
         methods=tuple(name.strip() for name in arguments.method.split(',') if name.strip()),
         input_rings=_input_rings(arguments.input_rings),
         input_fraction=DEFAULT_INPUT_FRACTION if arguments.input_fraction is None else arguments.input_fraction,
-        max_depth=arguments.max_depth, max_frames=arguments.max_frames, every=arguments.every,
+        max_depth=arguments.max_depth,
+        max_frames=arguments.max_frames,
+        every=arguments.every,
         overrides=topic_arguments.overrides(arguments),
         pictures=not arguments.no_report,
     )
@@ -136,8 +141,10 @@ def table(evaluation: Evaluation) -> str:
         'points up to '
         f'{document["max_depth"]:g} m; {document["holdout"]["text"]}.'
     )
-    lines += [f'refused {count} x {reason}: {counts["refused_because"][reason]}' for reason, count in
-              counts['refused'].items()]
+    lines += [
+        f'refused {count} x {reason}: {counts["refused_because"][reason]}'
+        for reason, count in counts['refused'].items()
+    ]
     lines += [f'undecodable {count} x {reason}' for reason, count in counts['undecodable'].items()]
     return '\n'.join(lines)
 
