@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import queue
+import signal
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +19,44 @@ from depth_ros.errors import OutputError, SettingsError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('--out', type=Path, required=True, metavar='BAG',
-                        help='bag to write; with --drives a folder for drive_SEED bags')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        metavar='BAG',
+        help='bag to write; with --drives a folder for drive_SEED bags',
+    )
     parser.add_argument('--seed', type=int, default=0, help='chooses world, drive and sensors (default 0)')
     parser.add_argument('--frames', type=int, default=100, help='camera frames per drive (default 100)')
-    parser.add_argument('--drives', type=int, default=0, metavar='N',
-                        help='write N drives with seeds from --seed on; finished ones are kept, so an interrupted run resumes')
+    parser.add_argument(
+        '--drives',
+        type=int,
+        default=0,
+        metavar='N',
+        help='write N drives with seeds from --seed on; finished ones are kept, so an interrupted run resumes',
+    )
     parser.add_argument('--world', default='random', help='street, indoor, offroad or random (default)')
     parser.add_argument('--width', type=int, default=0, help='of the image, pixels (default: by the seed)')
     parser.add_argument('--height', type=int, default=0, help='of the image, pixels (default: by the seed)')
-    parser.add_argument('--fov', type=float, default=0.0, help='horizontal field of view, degrees (default: by the seed)')
-    parser.add_argument('--lidar', default='random', metavar='NAME', help='model of lidar (vlp16, hdl64e, ...) or random (default)')
-    parser.add_argument('--lidar-field', default='full', choices=('full', 'camera'),
-                        help='whole sweeps, or only beams towards the image, which is quicker (default full)')
+    parser.add_argument(
+        '--fov', type=float, default=0.0, help='horizontal field of view, degrees (default: by the seed)'
+    )
+    parser.add_argument(
+        '--lidar', default='random', metavar='NAME', help='model of lidar (vlp16, hdl64e, ...) or random (default)'
+    )
+    parser.add_argument(
+        '--lidar-field',
+        default='full',
+        choices=('full', 'camera'),
+        help='whole sweeps, or only beams towards the image, which is quicker (default full)',
+    )
     parser.add_argument('--camera-rate', type=float, default=10.0, metavar='HZ', help='default 10')
     parser.add_argument('--lidar-rate', type=float, default=10.0, metavar='HZ', help='default 10')
     parser.add_argument('--textures', default='', metavar='DIR', help='folder of photographs to be used as textures')
     parser.add_argument('--ideal', action='store_true', help='no noise, dropouts, drift or wrong calibration')
-    parser.add_argument('--jobs', type=int, default=0, metavar='N', help='processes for --drives (default: as many as cores)')
+    parser.add_argument(
+        '--jobs', type=int, default=0, metavar='N', help='processes for --drives (default: as many as cores)'
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace bags that are there')
 
 
@@ -48,9 +70,17 @@ def run(arguments: argparse.Namespace) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     jobs = min(arguments.jobs or cores, max(arguments.drives, 1))
     settings = SimulationSettings(
-        world=arguments.world, frames=arguments.frames, width=arguments.width, height=arguments.height, fov=arguments.fov,
-        lidar=arguments.lidar, lidar_field=arguments.lidar_field, camera_rate=arguments.camera_rate,
-        lidar_rate=arguments.lidar_rate, textures=arguments.textures, realism=not arguments.ideal,
+        world=arguments.world,
+        frames=arguments.frames,
+        width=arguments.width,
+        height=arguments.height,
+        fov=arguments.fov,
+        lidar=arguments.lidar,
+        lidar_field=arguments.lidar_field,
+        camera_rate=arguments.camera_rate,
+        lidar_rate=arguments.lidar_rate,
+        textures=arguments.textures,
+        realism=not arguments.ideal,
         threads=cores if jobs == 1 else 1,
     )
     if settings.textures:
@@ -67,67 +97,57 @@ def run(arguments: argparse.Namespace) -> None:
             work = [(seed, path) for seed, path in work if not path.exists()]
     bar = _Bar(len(work) * settings.frames, arguments.drives - len(work) if arguments.drives else 0)
     if jobs == 1:
-        for seed, path in work:
-            _drive(seed, settings, path, arguments.overwrite, bar.add)
+        for index, (seed, path) in enumerate(work):
+            before = index * settings.frames
+            _drive(seed, settings, path, arguments.overwrite, lambda done, before=before: bar.show(before + done))
     elif work:
         _parallel(work, settings, arguments.overwrite, jobs, bar)
     bar.finish()
 
 
 def _parallel(work: list[tuple[int, Path]], settings: Any, overwrite: bool, jobs: int, bar: _Bar) -> None:
-    context = multiprocessing.get_context('spawn')
-    with context.Manager() as manager:
-        frames = manager.Queue()
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(frames,))
-        futures = [pool.submit(_drive_in_worker, seed, settings, path, overwrite) for seed, path in work]
+    context = multiprocessing.get_context('spawn')  # threads of the ray caster do not survive a fork
+    frames, stop = context.Value('q', 0), context.Event()
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(frames, stop)) as pool:
+        waiting = {pool.submit(_drive, seed, settings, path, overwrite, _report) for seed, path in work}
         try:
-            waiting = set(futures)
             while waiting:
-                try:
-                    bar.add(frames.get(timeout=0.2))
-                except queue.Empty:
-                    done = {future for future in waiting if future.done()}
-                    for future in done:
-                        future.result()
-                    waiting -= done
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            for process in list(pool._processes.values()):
-                process.terminate()  # raises SystemExit in the worker, whose bag then vanishes
-            raise
+                done, waiting = wait(waiting, timeout=0.3, return_when=FIRST_EXCEPTION)
+                bar.show(frames.value)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise OutputError(
+                'a worker process was killed, for want of memory perhaps; finished bags are kept: '
+                'run again with fewer --jobs'
+            ) from error
         finally:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _drive(seed: int, settings: Any, path: Path, overwrite: bool, add: Any) -> None:
+def _drive(seed: int, settings: Any, path: Path, overwrite: bool, report: Callable[[int], None]) -> None:
     from depth_ros_training.simulation.recording import record
     from depth_ros_training.simulation.simulator import Simulator
 
-    done = 0
-
-    def progress(frames: int) -> None:
-        nonlocal done
-        add(frames - done)
-        done = frames
-
-    record(Simulator(seed, settings), path, overwrite, progress)
+    record(Simulator(seed, settings), path, overwrite, report)
 
 
-_frames: Any = None
+_shared: list[Any] = []
 
 
-def _start_worker(frames: Any) -> None:
-    import signal
-
-    global _frames
-    _frames = frames
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+def _start_worker(frames: Any, stop: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and says stop
+    _shared[:] = [frames, stop]
 
 
-def _drive_in_worker(seed: int, settings: Any, path: Path, overwrite: bool) -> None:
-    _drive(seed, settings, path, overwrite, _frames.put)
+def _report(_: int) -> None:
+    """Count a frame of a worker; leaving through an exception takes the unfinished bag away."""
+    frames, stop = _shared
+    with frames.get_lock():
+        frames.value += 1
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 class _Bar:
@@ -137,16 +157,19 @@ class _Bar:
         self._total, self._done, self._kept = total, 0, kept
         self._start = self._shown = time.perf_counter()
 
-    def add(self, frames: int) -> None:
-        self._done += frames
+    def show(self, done: int) -> None:
+        self._done = done
         now = time.perf_counter()
         if sys.stderr.isatty() and now - self._shown > 0.2:
             self._shown = now
             share = self._done / self._total
             rate = self._done / (now - self._start)
             left = (self._total - self._done) / max(rate, 1e-9)
-            print(f'\r[{"#" * int(30 * share):30}] {self._done}/{self._total} frames, {rate:.1f}/s, {left:.0f} s left ', end='',
-                  file=sys.stderr)
+            print(
+                f'\r[{"#" * int(30 * share):30}] {self._done}/{self._total} frames, {rate:.1f}/s, {left:.0f} s left ',
+                end='',
+                file=sys.stderr,
+            )
 
     def finish(self) -> None:
         seconds = time.perf_counter() - self._start

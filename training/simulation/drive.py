@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from depth_ros.geometry.rigid import invert
 from depth_ros_training.simulation.mesh import tilt
 from depth_ros_training.simulation.scene import Track
 from depth_ros_training.simulation.world import Ground, Route, World
-
-from depth_ros.geometry.rigid import invert
 
 _STEP = 0.005
 _MARGIN = 0.6  # seconds of motion before the first and after the last frame
@@ -33,7 +33,13 @@ class OdometryErrors:
 
 
 def follow(
-    route: Route, ground: Ground, s: np.ndarray, offset: np.ndarray, start: float, step: float, wobble: np.ndarray | float = 0.0
+    route: Route,
+    ground: Ground,
+    s: np.ndarray,
+    offset: np.ndarray,
+    start: float,
+    step: float,
+    wobble: np.ndarray | float = 0.0,
 ) -> Track:
     """Track of a body that follows a route on the ground.
 
@@ -87,10 +93,14 @@ def robot_track(world: World, duration: float, rng: np.random.Generator, shaking
     s = world.start + np.concatenate([[0], np.cumsum(speed[:-1] * _STEP)])
     s = np.minimum(s, world.route.length - 0.1)
     offset = (0.25 if world.kind == 'street' else 0.1) * waves(rng, s / max(world.speed, 0.3), 4.0, 12.0)
-    wobble = np.stack([
-        shaking * 0.006 * waves(rng, times, 0.5, 3.0), shaking * 0.008 * waves(rng, times, 0.5, 3.0),
-        shaking * 0.012 * waves(rng, times, 0.4, 2.0),
-    ], axis=1)
+    wobble = np.stack(
+        [
+            shaking * 0.006 * waves(rng, times, 0.5, 3.0),
+            shaking * 0.008 * waves(rng, times, 0.5, 3.0),
+            shaking * 0.012 * waves(rng, times, 0.4, 2.0),
+        ],
+        axis=1,
+    )
     return follow(world.route, world.ground, s, offset, -_MARGIN, _STEP, wobble)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter1d
+
 from depth_ros_training.simulation import furniture, nature
 from depth_ros_training.simulation.drive import follow
 from depth_ros_training.simulation.mesh import Mesh, box, cylinder, merge, quads, tube
@@ -12,7 +14,6 @@ from depth_ros_training.simulation.scene import Mover
 from depth_ros_training.simulation.semantics import BUILDING, CEILING, DOOR, FLOOR, LAMP, POLE, THING, WALL
 from depth_ros_training.simulation.textures import Palette, noise
 from depth_ros_training.simulation.world import Light, Route, World
-from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter1d
 
 _STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 _MAX_LAMPS = 28
@@ -61,8 +62,12 @@ class _Floor:
         for other in others:
             pace, phase = rng.uniform(0.5, 1.5), rng.uniform(0, 60)
             back_and_forth = other.length * (0.5 - 0.5 * np.cos((times * pace + phase) * np.pi / other.length))
-            movers.append(Mover(nature.person(rng, self.palette), follow(other, flat, back_and_forth, 0 * times, -1.0, 0.05)))
-        return World('indoor', merge(self.parts), movers, self.palette.surfaces(), self._light(), flat, route, 0.3, self.speed)
+            movers.append(
+                Mover(nature.person(rng, self.palette), follow(other, flat, back_and_forth, 0 * times, -1.0, 0.05))
+            )
+        return World(
+            'indoor', merge(self.parts), movers, self.palette.surfaces(), self._light(), flat, route, 0.3, self.speed
+        )
 
     def _plan(self) -> np.ndarray:
         """(W, H) int room of each cell, -1 = solid."""
@@ -83,7 +88,9 @@ class _Floor:
             w, h = (int(rng.integers(12, size - 4)) for size in (width, height))
             carve(2, 2, w, h)
             for _ in range(int(rng.integers(0, 3))):
-                carve(int(rng.integers(2, w)), int(rng.integers(2, h)), int(rng.integers(4, 25)), int(rng.integers(3, 12)))
+                carve(
+                    int(rng.integers(2, w)), int(rng.integers(2, h)), int(rng.integers(4, 25)), int(rng.integers(3, 12))
+                )
             return label
         x, y, along = 3, height // 2, True
         for _ in range(int(rng.integers(3, 7))):  # corridors, one after the other
@@ -124,7 +131,9 @@ class _Floor:
                 leg.append(came[leg[-1]])
             way += leg[-2::-1]
             here = goal
-        points = np.array(way, float) + 0.5 if len(way) > 3 else np.array([way[0]] * 2, float) + [[0.3, 0.5], [0.7, 0.5]]
+        points = np.array(way, float) + 0.5
+        if len(way) <= 3:
+            points = np.array(way[0]) + np.array([[0.3, 0.5], [0.7, 0.5]])
         step = np.concatenate([[0], np.cumsum(np.maximum(np.linalg.norm(np.diff(points, axis=0), axis=1), 1e-3))])
         at = np.arange(0, step[-1], 0.1)
         fine = np.stack([np.interp(at, step, points[:, k]) for k in (0, 1)], axis=1)
@@ -159,14 +168,35 @@ class _Floor:
     def _shell(self) -> None:
         rng, palette, label = self.rng, self.palette, self.label
         count = len(self.height)
-        kinds = {'warehouse': ['concrete', 'metal', 'bricks', 'paint'], 'office': ['plaster', 'paint', 'plaster', 'wood'],
-                 'hall': ['plaster', 'bricks', 'concrete', 'slabs']}[self.style]
-        walls = [palette.material(str(rng.choice(kinds)), rng.uniform(0.45, 1) * rng.uniform(0.85, 1, 3)) for _ in range(count)]
-        floor_kinds = {'warehouse': ['concrete', 'concrete', 'paint'], 'office': ['slabs', 'wood', 'fabric', 'concrete'],
-                       'hall': ['slabs', 'wood', 'concrete']}[self.style]
-        shared = palette.material(str(rng.choice(floor_kinds)), rng.uniform(0.35, 1) * rng.uniform(0.9, 1, 3), gloss=float(rng.choice([0, rng.uniform(0, 0.6)])))
-        floors = [shared if rng.random() < 0.6 else palette.material(str(rng.choice(floor_kinds)), rng.uniform(0.3, 1) * rng.uniform(0.85, 1, 3)) for _ in range(count)]
-        ceilings = [palette.material(str(rng.choice(['plaster', 'slabs', 'metal', 'paint'])), rng.uniform(0.5, 1) * np.ones(3)) for _ in range(count)]
+        kinds = {
+            'warehouse': ['concrete', 'metal', 'bricks', 'paint'],
+            'office': ['plaster', 'paint', 'plaster', 'wood'],
+            'hall': ['plaster', 'bricks', 'concrete', 'slabs'],
+        }[self.style]
+        walls = [
+            palette.material(str(rng.choice(kinds)), rng.uniform(0.45, 1) * rng.uniform(0.85, 1, 3))
+            for _ in range(count)
+        ]
+        floor_kinds = {
+            'warehouse': ['concrete', 'concrete', 'paint'],
+            'office': ['slabs', 'wood', 'fabric', 'concrete'],
+            'hall': ['slabs', 'wood', 'concrete'],
+        }[self.style]
+        shared = palette.material(
+            str(rng.choice(floor_kinds)),
+            rng.uniform(0.35, 1) * rng.uniform(0.9, 1, 3),
+            gloss=float(rng.choice([0, rng.uniform(0, 0.6)])),
+        )
+        floors = [
+            shared
+            if rng.random() < 0.6
+            else palette.material(str(rng.choice(floor_kinds)), rng.uniform(0.3, 1) * rng.uniform(0.85, 1, 3))
+            for _ in range(count)
+        ]
+        ceilings = [
+            palette.material(str(rng.choice(['plaster', 'slabs', 'metal', 'paint'])), rng.uniform(0.5, 1) * np.ones(3))
+            for _ in range(count)
+        ]
         skirting = palette.material('paint', rng.uniform(0.05, 0.8) * np.ones(3), photo=False)
         quad: list[np.ndarray] = []
         material: list[int] = []
@@ -194,21 +224,30 @@ class _Floor:
                 px, py = (x + (dx > 0), y) if dx else (x, y + (dy > 0))
                 qx, qy = (px, py + 1) if dx else (px + 1, py)
                 run = (py, qy) if dx else (px, qx)
-                add([[px, py, low], [qx, qy, low], [qx, qy, high], [px, py, high]], walls[room], WALL,
-                    [[run[0], low], [run[1], low], [run[1], high], [run[0], high]])
+                add(
+                    [[px, py, low], [qx, qy, low], [qx, qy, high], [px, py, high]],
+                    walls[room],
+                    WALL,
+                    [[run[0], low], [run[1], low], [run[1], high], [run[0], high]],
+                )
                 if beyond < 0:
                     self._on_wall(px, py, qx, qy, -dx, -dy, high, room, skirting)
         self.parts.append(quads(np.array(quad), np.array(material), np.array(semantic), np.array(uv)))
         self._ceiling_things()
 
-    def _on_wall(self, px: int, py: int, qx: int, qy: int, nx: int, ny: int, high: float, room: int, skirting: int) -> None:
+    def _on_wall(
+        self, px: int, py: int, qx: int, qy: int, nx: int, ny: int, high: float, room: int, skirting: int
+    ) -> None:
         """Door, window, poster, pipe or box on one metre of wall whose normal is (nx, ny)."""
         rng, palette = self.rng, self.palette
         mx, my = (px + qx) / 2, (py + qy) / 2
         along = np.array([qx - px, qy - py], float)
 
         def panel(a: float, b: float, low: float, top: float, out: float, material: int, semantic: int) -> None:
-            first, second = np.array([px, py]) + along * a + np.array([nx, ny]) * out, np.array([px, py]) + along * b + np.array([nx, ny]) * out
+            first, second = (
+                np.array([px, py]) + along * a + np.array([nx, ny]) * out,
+                np.array([px, py]) + along * b + np.array([nx, ny]) * out,
+            )
             corners = np.array([[*first, low], [*second, low], [*second, top], [*first, top]])
             flat = [[a, low], [b, low], [b, top], [a, top]]
             self.parts.append(quads(corners, material, semantic, np.array([flat])))
@@ -217,15 +256,25 @@ class _Floor:
         kind = rng.random()
         if kind < 0.05:
             frame = palette.material('paint', rng.uniform(0.05, 0.9) * np.ones(3), photo=False)
-            leaf = palette.material(str(rng.choice(['wood', 'paint', 'metal'])), rng.uniform(0.2, 1) * rng.uniform(0.7, 1, 3))
+            leaf = palette.material(
+                str(rng.choice(['wood', 'paint', 'metal'])), rng.uniform(0.2, 1) * rng.uniform(0.7, 1, 3)
+            )
             panel(0.0, 1.0, 0.0, min(2.12, high), 0.03, frame, DOOR)
             panel(0.06, 0.94, 0.0, min(2.06, high - 0.05), 0.045, leaf, DOOR)
             steel = palette.material('metal', gloss=0.5, photo=False)
             centre = np.array([px, py]) + along * 0.85 + np.array([nx, ny]) * 0.09
             self.parts.append(box(0.08, 0.08, 0.03, steel, DOOR).moved(*centre, 1.03))
         elif kind < 0.11 and high > 2.2:
-            bright = palette.material('chaos' if rng.random() < 0.3 else 'paint', rng.uniform(0.4, 1.0) * np.array([0.9, 1, 1.1]), tile=3.0,
-                                      glow=float(rng.uniform(0.8, 3)), gloss=0.5, reflectivity=0.05, glass=0.8, photo=False)
+            bright = palette.material(
+                'chaos' if rng.random() < 0.3 else 'paint',
+                rng.uniform(0.4, 1.0) * np.array([0.9, 1, 1.1]),
+                tile=3.0,
+                glow=float(rng.uniform(0.8, 3)),
+                gloss=0.5,
+                reflectivity=0.05,
+                glass=0.8,
+                photo=False,
+            )
             panel(0.05, 0.95, 0.9, min(2.2, high - 0.1), 0.02, bright, BUILDING)
         elif kind < 0.2:
             art = palette.material('poster', rng.uniform(0.5, 1, 3), tile=(0.9, 0.9))
@@ -233,10 +282,16 @@ class _Floor:
             panel(a, a + rng.uniform(0.3, 0.6), low, min(low + rng.uniform(0.3, 1.0), high), 0.02, art, WALL)
         elif kind < 0.23:
             red = palette.material('paint', rng.uniform(0.02, 0.8, 3))
-            self.parts.append(box(0.2, 0.2, rng.uniform(0.3, 0.8), red, THING).moved(mx + nx * 0.12, my + ny * 0.12, rng.uniform(0.3, 1.3)))
+            self.parts.append(
+                box(0.2, 0.2, rng.uniform(0.3, 0.8), red, THING).moved(
+                    mx + nx * 0.12, my + ny * 0.12, rng.uniform(0.3, 1.3)
+                )
+            )
         elif kind < 0.25:
             steel = palette.material('metal', rng.uniform(0.2, 1) * np.ones(3), photo=False)
-            self.parts.append(cylinder(rng.uniform(0.02, 0.1), high, 8, steel, POLE).moved(mx + nx * 0.12, my + ny * 0.12))
+            self.parts.append(
+                cylinder(rng.uniform(0.02, 0.1), high, 8, steel, POLE).moved(mx + nx * 0.12, my + ny * 0.12)
+            )
 
     def _ceiling_things(self) -> None:
         """Lamps, beams, pipes and pillars."""
@@ -245,11 +300,16 @@ class _Floor:
         steel = palette.material('metal', rng.uniform(0.2, 0.9) * np.ones(3), photo=False)
         spacing = float(rng.uniform(2.5, 4.5)) if self.style == 'office' else float(rng.uniform(4, 9))
         long = bool(rng.random() < 0.6)
-        pillar = palette.material(str(rng.choice(['concrete', 'paint', 'metal', 'bricks'])), rng.uniform(0.4, 1) * np.ones(3))
+        pillar = palette.material(
+            str(rng.choice(['concrete', 'paint', 'metal', 'bricks'])), rng.uniform(0.4, 1) * np.ones(3)
+        )
         for room, (x0, y0, x1, y1) in enumerate(self.rooms):
             high = self.height[room]
-            places = [(x, y) for x in np.arange(x0 + spacing / 2 if x1 - x0 > spacing else (x0 + x1) / 2, x1, spacing)
-                      for y in np.arange(y0 + spacing / 2 if y1 - y0 > spacing else (y0 + y1) / 2, y1, spacing)]
+            places = [
+                (x, y)
+                for x in np.arange(x0 + spacing / 2 if x1 - x0 > spacing else (x0 + x1) / 2, x1, spacing)
+                for y in np.arange(y0 + spacing / 2 if y1 - y0 > spacing else (y0 + y1) / 2, y1, spacing)
+            ]
             for x, y in places:
                 if self.label[int(x), int(y)] != room:
                     continue
@@ -283,14 +343,26 @@ class _Floor:
             x, y = cells[int(rng.integers(len(cells)))] + rng.random(2)
             room = self.label[int(x), int(y)]
             high = self.height[room]
-            shares = {'warehouse': [0.4, 0.05, 0.02, 0.08, 0.25, 0.05, 0.1, 0.05], 'office': [0.1, 0.25, 0.25, 0.2, 0.04, 0.06, 0.06, 0.04],
-                      'hall': [0.1, 0.18, 0.18, 0.12, 0.12, 0.12, 0.14, 0.04]}[self.style]
+            shares = {
+                'warehouse': [0.4, 0.05, 0.02, 0.08, 0.25, 0.05, 0.1, 0.05],
+                'office': [0.1, 0.25, 0.25, 0.2, 0.04, 0.06, 0.06, 0.04],
+                'hall': [0.1, 0.18, 0.18, 0.12, 0.12, 0.12, 0.14, 0.04],
+            }[self.style]
             kind = int(rng.choice(8, p=shares))
             make = (
-                lambda h=high: furniture.shelf(rng, palette, float(rng.uniform(1, 2.8 if self.style == 'office' else 6)), float(min(h - 0.3, rng.uniform(1.2, 6)))),
-                lambda: furniture.table(rng, palette), lambda: furniture.chair(rng, palette), lambda: furniture.cabinet(rng, palette),
-                lambda: furniture.pile(rng, palette), lambda: nature.person(rng, palette),
-                lambda: furniture.oddity(rng, palette, float(np.exp(rng.uniform(-1.6, 0.6)))), lambda: nature.bush(rng, palette, rng.uniform(0.4, 1.2)),
+                lambda h=high: furniture.shelf(
+                    rng,
+                    palette,
+                    float(rng.uniform(1, 2.8 if self.style == 'office' else 6)),
+                    float(min(h - 0.3, rng.uniform(1.2, 6))),
+                ),
+                lambda: furniture.table(rng, palette),
+                lambda: furniture.chair(rng, palette),
+                lambda: furniture.cabinet(rng, palette),
+                lambda: furniture.pile(rng, palette),
+                lambda: nature.person(rng, palette),
+                lambda: furniture.oddity(rng, palette, float(np.exp(rng.uniform(-1.6, 0.6)))),
+                lambda: nature.bush(rng, palette, rng.uniform(0.4, 1.2)),
             )[kind]
             mesh = make()
             yaw = float(rng.integers(4)) * np.pi / 2 if kind in (0, 1, 3) else rng.uniform(0, 6)
@@ -303,7 +375,7 @@ class _Floor:
 
     def _window(self, x: float, y: float, reach: np.ndarray | float) -> tuple[slice, slice]:
         reach = np.broadcast_to(reach, 2)
-        return tuple(slice(max(int((p - r) * 8), 0), int((p + r) * 8) + 2) for p, r in zip((x, y), reach))
+        return tuple(slice(max(int((p - r) * 8), 0), int((p + r) * 8) + 2) for p, r in zip((x, y), reach, strict=True))
 
     def _is_clear(self, x: float, y: float, reach: np.ndarray | float) -> bool:
         window = self._window(x, y, reach)

@@ -1,7 +1,7 @@
 """Lidars: where their beams point and when, and what comes back.
 
-Elevations, ranges and rates follow the makers' public data sheets and manuals as far as those state them; where a sheet gives
-only the field of view and the finest spacing, the spacing in between is ours, which the comment says.
+Elevations, ranges and rates follow the makers' public data sheets and manuals as far as those state them; where a sheet
+gives only the field of view and the finest spacing, the spacing in between is ours, which the comment says.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from depth_ros_training.simulation.scene import Scene
-from depth_ros_training.simulation.textures import Surfaces
 from numba import njit
 
 from depth_ros.errors import SettingsError
+from depth_ros_training.simulation.scene import Scene
+from depth_ros_training.simulation.textures import Surfaces
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,48 +85,210 @@ MODELS = {
     model.name: model
     for model in (
         # SICK MRS1000: 4 layers 2.5 degrees apart over 275 degrees.
-        LidarModel('mrs1000', 'spinning', _steps((5, -2.5, 4)), 1100, 275, sweep=0.08, max_range=64, range_dark=16,
-                   range_std=0.03, divergence=0.007),
+        LidarModel(
+            'mrs1000',
+            'spinning',
+            _steps((5, -2.5, 4)),
+            1100,
+            275,
+            sweep=0.08,
+            max_range=64,
+            range_dark=16,
+            range_std=0.03,
+            divergence=0.007,
+        ),
         # ibeo LUX: 4 layers, 3.2 degrees high, 110 degrees wide.
-        LidarModel('lux4', 'spinning', _steps((1.2, -1.2, 4)), 440, 110, sweep=0.08, max_range=200, range_dark=50, range_std=0.05,
-                   quantum=0.04, divergence=0.006),
+        LidarModel(
+            'lux4',
+            'spinning',
+            _steps((1.2, -1.2, 4)),
+            440,
+            110,
+            sweep=0.08,
+            max_range=200,
+            range_dark=50,
+            range_std=0.05,
+            quantum=0.04,
+            divergence=0.006,
+        ),
         # Quanergy M8: 8 beams, +3 to -17 degrees.
         LidarModel('m8', 'spinning', _steps((3, -17, 8)), 2600, max_range=150, range_dark=50, range_std=0.03),
         # Velodyne VLP-16: +-15 degrees, 2 apart; 55.3 us per firing.
         LidarModel('vlp16', 'spinning', _steps((15, -15, 16)), 1808, max_range=100, range_dark=45, range_std=0.012),
         # Velodyne VLP-32C: 32 beams, +15 to -25, 1/3 degree in the middle.
-        LidarModel('vlp32c', 'spinning',
-                   np.array([15, 10.333, 7, 4.667, 3.333, 2.333, *np.linspace(1.667, -4, 18), -4.667, -5.333, -6.148, -7.254,
-                             -8.843, -11.31, -15.639, -25]), 1808, max_range=200, range_dark=80, range_std=0.015),
+        LidarModel(
+            'vlp32c',
+            'spinning',
+            np.array(
+                [
+                    15,
+                    10.333,
+                    7,
+                    4.667,
+                    3.333,
+                    2.333,
+                    *np.linspace(1.667, -4, 18),
+                    -4.667,
+                    -5.333,
+                    -6.148,
+                    -7.254,
+                    -8.843,
+                    -11.31,
+                    -15.639,
+                    -25,
+                ]
+            ),
+            1808,
+            max_range=200,
+            range_dark=80,
+            range_std=0.015,
+        ),
         # Velodyne HDL-32E: +10.67 to -30.67 degrees, 4/3 apart.
-        LidarModel('hdl32e', 'spinning', _steps((10.67, -30.67, 32)), 2172, max_range=100, range_dark=45, range_std=0.012),
+        LidarModel(
+            'hdl32e', 'spinning', _steps((10.67, -30.67, 32)), 2172, max_range=100, range_dark=45, range_std=0.012
+        ),
         # Velodyne HDL-64E S2: 32 beams of 1/3 degree below +2, then 32 of 1/2 degree down to -24.33.
-        LidarModel('hdl64e', 'spinning', _steps((2, -8.333, 32), (-8.833, -24.333, 32)), 2083, max_range=120, range_dark=50,
-                   range_std=0.015, stagger=5.0),
-        LidarModel('pandar40', 'spinning', _PANDAR40, 1800, max_range=200, range_dark=130, range_std=0.012, quantum=0.004),
+        LidarModel(
+            'hdl64e',
+            'spinning',
+            _steps((2, -8.333, 32), (-8.833, -24.333, 32)),
+            2083,
+            max_range=120,
+            range_dark=50,
+            range_std=0.015,
+            stagger=5.0,
+        ),
+        LidarModel(
+            'pandar40', 'spinning', _PANDAR40, 1800, max_range=200, range_dark=130, range_std=0.012, quantum=0.004
+        ),
         # Ouster, gen 1: 33.2 degrees (64 beams) and gen 2: 45 degrees (OS1), 90 (OS0), 22.5 (OS2).
-        LidarModel('os1_16', 'spinning', _steps((16.6, -16.6, 16)), 1024, max_range=120, range_dark=45, range_std=0.015,
-                   quantum=0.001, organised=True),
-        LidarModel('os1_64', 'spinning', _steps((16.6, -16.6, 64)), 1024, max_range=120, range_dark=45, range_std=0.015,
-                   quantum=0.001, stagger=3.0, organised=True),
-        LidarModel('os0_32', 'spinning', _steps((45, -45, 32)), 1024, min_range=0.3, max_range=50, range_dark=15, range_std=0.015,
-                   quantum=0.001, divergence=0.006, organised=True),
-        LidarModel('os1_128', 'spinning', _steps((22.5, -22.5, 128)), 1024, max_range=150, range_dark=60, range_std=0.012,
-                   quantum=0.001, stagger=3.0, organised=True),
-        LidarModel('os2_128', 'spinning', _steps((11.25, -11.25, 128)), 1024, min_range=1.0, max_range=240, range_dark=120,
-                   range_std=0.02, divergence=0.0015, organised=True),
-        LidarModel('ruby128', 'spinning', _RUBY, 1800, min_range=0.4, max_range=250, range_dark=180, range_std=0.015, quantum=0.005,
-                   divergence=0.002),
+        LidarModel(
+            'os1_16',
+            'spinning',
+            _steps((16.6, -16.6, 16)),
+            1024,
+            max_range=120,
+            range_dark=45,
+            range_std=0.015,
+            quantum=0.001,
+            organised=True,
+        ),
+        LidarModel(
+            'os1_64',
+            'spinning',
+            _steps((16.6, -16.6, 64)),
+            1024,
+            max_range=120,
+            range_dark=45,
+            range_std=0.015,
+            quantum=0.001,
+            stagger=3.0,
+            organised=True,
+        ),
+        LidarModel(
+            'os0_32',
+            'spinning',
+            _steps((45, -45, 32)),
+            1024,
+            min_range=0.3,
+            max_range=50,
+            range_dark=15,
+            range_std=0.015,
+            quantum=0.001,
+            divergence=0.006,
+            organised=True,
+        ),
+        LidarModel(
+            'os1_128',
+            'spinning',
+            _steps((22.5, -22.5, 128)),
+            1024,
+            max_range=150,
+            range_dark=60,
+            range_std=0.012,
+            quantum=0.001,
+            stagger=3.0,
+            organised=True,
+        ),
+        LidarModel(
+            'os2_128',
+            'spinning',
+            _steps((11.25, -11.25, 128)),
+            1024,
+            min_range=1.0,
+            max_range=240,
+            range_dark=120,
+            range_std=0.02,
+            divergence=0.0015,
+            organised=True,
+        ),
+        LidarModel(
+            'ruby128',
+            'spinning',
+            _RUBY,
+            1800,
+            min_range=0.4,
+            max_range=250,
+            range_dark=180,
+            range_std=0.015,
+            quantum=0.005,
+            divergence=0.002,
+        ),
         # Livox Mid-40: 38.4 degrees round; Horizon: 81.7 x 25.1; Avia: 70.4 x 77.2. 100,000 to 240,000 points a second.
-        LidarModel('mid40', 'rosette', np.zeros(0), 10000, 38.4, 38.4, min_range=1.0, max_range=250, range_dark=90, range_std=0.02,
-                   divergence=0.004),
-        LidarModel('horizon', 'rosette', np.zeros(0), 24000, 81.7, 25.1, min_range=0.5, max_range=250, range_dark=90,
-                   range_std=0.02, divergence=0.004),
-        LidarModel('avia', 'rosette', np.zeros(0), 24000, 70.4, 77.2, min_range=1.0, max_range=250, range_dark=190,
-                   range_std=0.02, divergence=0.004),
+        LidarModel(
+            'mid40',
+            'rosette',
+            np.zeros(0),
+            10000,
+            38.4,
+            38.4,
+            min_range=1.0,
+            max_range=250,
+            range_dark=90,
+            range_std=0.02,
+            divergence=0.004,
+        ),
+        LidarModel(
+            'horizon',
+            'rosette',
+            np.zeros(0),
+            24000,
+            81.7,
+            25.1,
+            min_range=0.5,
+            max_range=250,
+            range_dark=90,
+            range_std=0.02,
+            divergence=0.004,
+        ),
+        LidarModel(
+            'avia',
+            'rosette',
+            np.zeros(0),
+            24000,
+            70.4,
+            77.2,
+            min_range=1.0,
+            max_range=250,
+            range_dark=190,
+            range_std=0.02,
+            divergence=0.004,
+        ),
         # RS-LiDAR-M1 class of MEMS raster: 120 x 25 degrees, about 0.2 x 0.2 degrees.
-        LidarModel('mems', 'raster', _steps((12.5, -12.5, 125)), 600, 120, 25, min_range=0.5, max_range=200, range_dark=150,
-                   range_std=0.02, quantum=0.005, divergence=0.003),
+        LidarModel(
+            'mems',
+            'raster',
+            _steps((12.5, -12.5, 125)),
+            600,
+            120,
+            25,
+            min_range=0.5,
+            max_range=200,
+            range_dark=150,
+            range_std=0.02,
+            quantum=0.005,
+            divergence=0.003,
+        ),
     )
 }
 
@@ -162,11 +324,19 @@ def choose_lidar(name: str, kind: str, rng: np.random.Generator) -> LidarModel:
         share = (share - share[0]) / (share[-1] - share[0])
     farthest = float(rng.choice([30, 50, 80, 100, 120, 200, 250]))
     return LidarModel(
-        'invented', 'spinning', top - tall * share, int(rng.choice([512, 900, 1024, 1800, 2048])),
-        sweep=float(rng.choice([0.05, 0.1])), min_range=float(rng.uniform(0.1, 1.0)), max_range=farthest,
-        range_dark=farthest * float(rng.uniform(0.3, 0.7)), range_std=float(rng.uniform(0.005, 0.05)),
-        quantum=float(rng.choice([0.001, 0.002, 0.004, 0.01, 0.02])), divergence=float(rng.uniform(0.0015, 0.007)),
-        stagger=float(rng.choice([0.0, 0.0, 3.0])), organised=bool(rng.random() < 0.3),
+        'invented',
+        'spinning',
+        top - tall * share,
+        int(rng.choice([512, 900, 1024, 1800, 2048])),
+        sweep=float(rng.choice([0.05, 0.1])),
+        min_range=float(rng.uniform(0.1, 1.0)),
+        max_range=farthest,
+        range_dark=farthest * float(rng.uniform(0.3, 0.7)),
+        range_std=float(rng.uniform(0.005, 0.05)),
+        quantum=float(rng.choice([0.001, 0.002, 0.004, 0.01, 0.02])),
+        divergence=float(rng.uniform(0.0015, 0.007)),
+        stagger=float(rng.choice([0.0, 0.0, 3.0])),
+        organised=bool(rng.random() < 0.3),
     )
 
 
@@ -225,15 +395,21 @@ class Echoes:
 
 
 def measure(
-    scene: Scene, surfaces: Surfaces, model: LidarModel, rays: np.ndarray, times: np.ndarray, beside: int,
+    scene: Scene,
+    surfaces: Surfaces,
+    model: LidarModel,
+    rays: np.ndarray,
+    times: np.ndarray,
+    beside: int,
     rng: np.random.Generator | None,
 ) -> Echoes:
     """Cast a sweep and imitate the receiver.
 
-    A beam is a cone: where its neighbours see another distance, four more rays are cast at its rim. Echoes closer to each other
-    than a pulse is long merge to one in between (mixed pixels), others leave the strongest. An echo is seen if its power, as
-    reflectivity x cosine / distance squared (a diffuse surface that fills the beam), is above the receiver's threshold, which is set by the range at which a
-    surface that reflects 10 % is seen half of the time. Glass lets most of the light through.
+    A beam is a cone: where its neighbours see another distance, four more rays are cast at its rim. Echoes closer to
+    each other than a pulse is long merge to one in between (mixed pixels), others leave the strongest. An echo is seen if
+    its power, as reflectivity x cosine / distance squared (a diffuse surface that fills the beam), is above the receiver's
+    threshold, which is set by the range at which a surface that reflects 10 % is seen half of the time. Glass lets most
+    of the light through.
 
     Args:
         scene: world.
@@ -287,8 +463,10 @@ def measure(
     seen[false] = True
     with np.errstate(invalid='ignore'):
         intensity = np.clip(255 * power * np.square(distance), 0, 255)
-    return Echoes(np.where(seen, measured, np.nan).astype(np.float32),
-                  np.where(seen & np.isfinite(intensity), np.round(intensity), 0).astype(np.float32))
+    return Echoes(
+        np.where(seen, measured, np.nan).astype(np.float32),
+        np.where(seen & np.isfinite(intensity), np.round(intensity), 0).astype(np.float32),
+    )
 
 
 def _power(surfaces: Surfaces, material: np.ndarray, cosine: np.ndarray, distance: np.ndarray) -> np.ndarray:

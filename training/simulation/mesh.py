@@ -38,8 +38,12 @@ class Mesh:
     def placed(self, rotation: np.ndarray, shift: Sequence[float] = (0.0, 0.0, 0.0)) -> Mesh:
         """Copy, turned by a (3, 3) rotation and then shifted by metres."""
         return Mesh(
-            self.vertices @ rotation.T + np.asarray(shift, float), self.triangles, self.uv,
-            (self.normals @ rotation.T).astype(np.float32), self.material, self.semantic,
+            self.vertices @ rotation.T + np.asarray(shift, float),
+            self.triangles,
+            self.uv,
+            (self.normals @ rotation.T).astype(np.float32),
+            self.material,
+            self.semantic,
         )
 
     def scaled(self, x: float, y: float, z: float) -> Mesh:
@@ -47,12 +51,20 @@ class Mesh:
         factors = np.array([x, y, z])
         normals = self.normals / factors
         normals /= np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-9)
-        return Mesh(self.vertices * factors, self.triangles, self.uv, normals.astype(np.float32), self.material,
-                    self.semantic)
+        return Mesh(
+            self.vertices * factors, self.triangles, self.uv, normals.astype(np.float32), self.material, self.semantic
+        )
 
     def only(self, keep: np.ndarray) -> Mesh:
         """Mesh with the triangles that a (T,) mask keeps."""
-        return Mesh(self.vertices, self.triangles[keep], self.uv[keep], self.normals[keep], self.material[keep], self.semantic[keep])
+        return Mesh(
+            self.vertices,
+            self.triangles[keep],
+            self.uv[keep],
+            self.normals[keep],
+            self.material[keep],
+            self.semantic[keep],
+        )
 
 
 def turn(yaw: float) -> np.ndarray:
@@ -77,13 +89,19 @@ def merge(meshes: Sequence[Mesh]) -> Mesh:
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
     return Mesh(
         np.concatenate([mesh.vertices for mesh in meshes]),
-        np.concatenate([mesh.triangles + start for mesh, start in zip(meshes, starts)]),
-        *(np.concatenate([getattr(mesh, name) for mesh in meshes]) for name in ('uv', 'normals', 'material', 'semantic')),
+        np.concatenate([mesh.triangles + start for mesh, start in zip(meshes, starts, strict=True)]),
+        *(
+            np.concatenate([getattr(mesh, name) for mesh in meshes])
+            for name in ('uv', 'normals', 'material', 'semantic')
+        ),
     )
 
 
 def triangles_mesh(
-    corners: np.ndarray, material: int | np.ndarray, semantic: int | np.ndarray, uv: np.ndarray | None = None,
+    corners: np.ndarray,
+    material: int | np.ndarray,
+    semantic: int | np.ndarray,
+    uv: np.ndarray | None = None,
     normals: np.ndarray | None = None,
 ) -> Mesh:
     """Mesh of free triangles.
@@ -107,12 +125,17 @@ def triangles_mesh(
         first = np.where(axis == 0, 1, 0)
         second = np.where(axis == 2, 1, 2)
         rows = np.arange(count)[:, None]
-        uv = np.stack([corners[rows, np.arange(3), first[:, None]], corners[rows, np.arange(3), second[:, None]]], axis=2)
+        uv = np.stack(
+            [corners[rows, np.arange(3), first[:, None]], corners[rows, np.arange(3), second[:, None]]], axis=2
+        )
     if normals is None:
         normals = np.repeat(faces[:, None], 3, axis=1)
     return Mesh(
-        corners.reshape(-1, 3), np.arange(3 * count).reshape(-1, 3), np.asarray(uv, np.float32),
-        np.asarray(normals, np.float32), np.broadcast_to(np.asarray(material, np.int32), count).copy(),
+        corners.reshape(-1, 3),
+        np.arange(3 * count).reshape(-1, 3),
+        np.asarray(uv, np.float32),
+        np.asarray(normals, np.float32),
+        np.broadcast_to(np.asarray(material, np.int32), count).copy(),
         np.broadcast_to(np.asarray(semantic, np.uint8), count).copy(),
     )
 
@@ -143,7 +166,9 @@ def quads(
     order = np.array([[0, 1, 2], [0, 2, 3]])
     repeat = lambda values: values if np.ndim(values) == 0 else np.repeat(values, 2)  # noqa: E731
     return triangles_mesh(
-        corners[:, order].reshape(-1, 3, 3), repeat(material), repeat(semantic),
+        corners[:, order].reshape(-1, 3, 3),
+        repeat(material),
+        repeat(semantic),
         np.asarray(uv)[:, order].reshape(-1, 3, 2),
     )
 
@@ -172,7 +197,12 @@ def box(x: float, y: float, z: float, material: int, semantic: int, top: int | N
 
 
 def cylinder(
-    radius: float, height: float, sides: int, material: int, semantic: int, top_radius: float | None = None,
+    radius: float,
+    height: float,
+    sides: int,
+    material: int,
+    semantic: int,
+    top_radius: float | None = None,
     cap: bool = True,
 ) -> Mesh:
     """Upright cylinder, cone or frustum with round shading.
@@ -195,10 +225,13 @@ def cylinder(
     low, high = ring * radius, ring * top_radius + [0, 0, height]
     corners = np.stack([low[:-1], low[1:], high[1:], high[:-1]], axis=1)
     around = angle * max(radius, top_radius)
-    uv = np.stack([
-        np.stack([around[:-1], around[1:], around[1:], around[:-1]], 1),
-        np.broadcast_to([0, 0, height, height], (sides, 4)),
-    ], axis=2)
+    uv = np.stack(
+        [
+            np.stack([around[:-1], around[1:], around[1:], around[:-1]], 1),
+            np.broadcast_to([0, 0, height, height], (sides, 4)),
+        ],
+        axis=2,
+    )
     side = quads(corners, material, semantic, uv)
     slope = np.array([0, 0, (radius - top_radius) / max(height, 1e-9)])
     normal = ring + slope
@@ -208,7 +241,7 @@ def cylinder(
     if not cap:
         return side
     centre = np.zeros((sides, 1, 3))
-    lids = [np.concatenate([centre + [0, 0, height], high[:-1, None], high[1:, None]], axis=1)]
+    lids = [np.concatenate([centre + np.array([0, 0, height]), high[:-1, None], high[1:, None]], axis=1)]
     if radius > 0:
         lids.append(np.concatenate([centre, low[1:, None], low[:-1, None]], axis=1))
     return merge([side, triangles_mesh(np.concatenate(lids), material, semantic)])
@@ -255,10 +288,14 @@ def tube(points: np.ndarray, radius: float | np.ndarray, sides: int, material: i
     grid = points[:, None] + normal * radius[:, None, None]
     patch = lambda g: np.stack([g[:-1, :-1], g[:-1, 1:], g[1:, 1:], g[1:, :-1]], axis=2).reshape(-1, 4, 3)  # noqa: E731
     distance = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    uv_grid = np.stack([
-        np.broadcast_to(angle * radius.max(), grid.shape[:2]), np.broadcast_to(distance[:, None], grid.shape[:2]),
-        np.zeros(grid.shape[:2]),
-    ], axis=2)
+    uv_grid = np.stack(
+        [
+            np.broadcast_to(angle * radius.max(), grid.shape[:2]),
+            np.broadcast_to(distance[:, None], grid.shape[:2]),
+            np.zeros(grid.shape[:2]),
+        ],
+        axis=2,
+    )
     mesh = quads(patch(grid), material, semantic, patch(uv_grid)[..., :2])
     mesh.normals[:] = patch(normal)[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, 3)
     return mesh
@@ -283,9 +320,12 @@ def extrude(outline: np.ndarray, width: float, material: int, semantic: int) -> 
     following = np.roll(p, -1, axis=0)
     sides = quads(np.stack([p - half, following - half, following + half, p + half], 1), material, semantic)
     centre = np.broadcast_to(p.mean(0), p.shape)
-    lids = np.concatenate([
-        np.stack([centre - half, p - half, following - half], 1), np.stack([centre + half, following + half, p + half], 1)
-    ])
+    lids = np.concatenate(
+        [
+            np.stack([centre - half, p - half, following - half], 1),
+            np.stack([centre + half, following + half, p + half], 1),
+        ]
+    )
     return merge([sides, triangles_mesh(lids, material, semantic)])
 
 
@@ -310,7 +350,11 @@ def loft(sections: np.ndarray, material: np.ndarray | int, semantic: int, closed
 
 
 def flakes(
-    rng: np.random.Generator, centres: np.ndarray, size: float, material: int | np.ndarray, semantic: int,
+    rng: np.random.Generator,
+    centres: np.ndarray,
+    size: float,
+    material: int | np.ndarray,
+    semantic: int,
     outward: np.ndarray | None = None,
 ) -> Mesh:
     """Leaves: one random triangle at each centre.
@@ -363,4 +407,3 @@ def sheet(x: np.ndarray, y: np.ndarray, z: np.ndarray, material: int | np.ndarra
     )
     mesh.normals[:] = patch(normal)[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, 3)
     return mesh
-

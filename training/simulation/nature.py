@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from depth_ros_training.simulation.mesh import Mesh, box, cylinder, flakes, merge, sphere, tilt, tube
 from depth_ros_training.simulation.semantics import PERSON, RIDER, ROCK, TERRAIN, VEGETATION
 from depth_ros_training.simulation.textures import Palette
@@ -15,7 +16,7 @@ def _on_shell(rng: np.random.Generator, count: int, inner: float) -> np.ndarray:
     return direction * np.cbrt(rng.uniform(inner**3, 1, (count, 1)))
 
 
-def tree(rng: np.random.Generator, palette: Palette, height: float = 0.0, leaves: int = 450) -> Mesh:
+def tree(rng: np.random.Generator, palette: Palette, height: float = 0.0, leaves: int = 700) -> Mesh:
     """Broad-leaved tree, conifer or bare tree, standing at the origin.
 
     Args:
@@ -44,7 +45,16 @@ def tree(rng: np.random.Generator, palette: Palette, height: float = 0.0, leaves
         out = (1.02 - share) * height * rng.uniform(0.16, 0.26) * np.sqrt(rng.uniform(0.3, 1, leaves))
         centres = np.stack([out * np.cos(angle), out * np.sin(angle), height * share - 0.25 * out], axis=1)
         outward = np.stack([np.cos(angle), np.sin(angle), np.full(leaves, 0.4)], 1)
-        parts.append(flakes(rng, centres, height * 0.035, needles, VEGETATION, outward / np.linalg.norm(outward, axis=1, keepdims=True)))
+        parts.append(
+            flakes(
+                rng,
+                centres,
+                height * 0.022 * (700 / leaves) ** 0.5,
+                needles,
+                VEGETATION,
+                outward / np.linalg.norm(outward, axis=1, keepdims=True),
+            )
+        )
         return merge(parts)
     crown = height * rng.uniform(0.25, 0.42)
     middle = np.array([lean[0], lean[1], height - crown * rng.uniform(0.75, 1.0)])
@@ -57,8 +67,15 @@ def tree(rng: np.random.Generator, palette: Palette, height: float = 0.0, leaves
         if kind == 2:
             for _ in range(5):
                 end = tip + rng.normal(scale=0.25 * crown, size=3)
-                parts.append(tube(np.stack([bend, (bend + end) / 2 + rng.normal(scale=0.05, size=3), end]),
-                                  radius * np.array([0.2, 0.12, 0.04]), 3, bark, VEGETATION))
+                parts.append(
+                    tube(
+                        np.stack([bend, (bend + end) / 2 + rng.normal(scale=0.05, size=3), end]),
+                        radius * np.array([0.2, 0.12, 0.04]),
+                        3,
+                        bark,
+                        VEGETATION,
+                    )
+                )
     if kind == 0:
         lobes = int(rng.integers(2, 7))
         where = rng.integers(0, lobes, leaves)
@@ -69,18 +86,20 @@ def tree(rng: np.random.Generator, palette: Palette, height: float = 0.0, leaves
         outward = centres - middle
         outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
         material = palette.material('leaves', rng.uniform(0.6, 1.25) * np.ones(3), photo=False)
-        parts.append(flakes(rng, centres, crown * 0.11, material, VEGETATION, outward))
+        parts.append(flakes(rng, centres, crown * 0.055 * (700 / leaves) ** 0.5, material, VEGETATION, outward))
     return merge(parts)
 
 
 def bush(rng: np.random.Generator, palette: Palette, size: float = 0.0) -> Mesh:
     """Round bush; size in metres, 0 = by chance."""
     size = size or float(rng.uniform(0.3, 1.6))
-    count = int(120 + 80 * size)
+    count = int(200 + 220 * size)
     direction = _on_shell(rng, count, 0.5)
     centres = direction * size * [0.6, 0.6, 0.5] + [0, 0, size * 0.42]
     material = palette.material('leaves', rng.uniform(0.6, 1.2) * np.ones(3), photo=False)
-    return flakes(rng, centres, size * 0.12, material, VEGETATION, direction / np.linalg.norm(direction, axis=1, keepdims=True))
+    return flakes(
+        rng, centres, size * 0.07, material, VEGETATION, direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    )
 
 
 def hedge(rng: np.random.Generator, palette: Palette, length: float, height: float, thick: float) -> Mesh:
@@ -114,7 +133,9 @@ def tuft(rng: np.random.Generator, palette: Palette, material: int, height: floa
 
 def rock(rng: np.random.Generator, palette: Palette, size: float, semantic: int = ROCK) -> Mesh:
     """Boulder, sunk into the ground a little; size in metres."""
-    material = palette.material(str(rng.choice(['gravel', 'concrete', 'ground'])), rng.uniform(0.5, 1.0) * rng.uniform(0.9, 1.0, 3))
+    material = palette.material(
+        str(rng.choice(['gravel', 'concrete', 'ground'])), rng.uniform(0.5, 1.0) * rng.uniform(0.9, 1.0, 3)
+    )
     stone = sphere(size / 2, material, semantic, 5, 8)
     bumps = rng.normal(size=(4, 3)) * 2.2 / size
     phase = rng.uniform(0, 6, 4)
@@ -127,7 +148,9 @@ def log(rng: np.random.Generator, palette: Palette) -> Mesh:
     """Fallen trunk."""
     radius, length = rng.uniform(0.1, 0.35), rng.uniform(1.5, 6)
     bark = palette.material('bark')
-    return cylinder(radius, length, 9, bark, VEGETATION, radius * 0.8).placed(tilt(0, np.pi / 2), (-length / 2, 0, radius * 0.9))
+    return cylinder(radius, length, 9, bark, VEGETATION, radius * 0.8).placed(
+        tilt(0, np.pi / 2), (-length / 2, 0, radius * 0.9)
+    )
 
 
 def heap(rng: np.random.Generator, palette: Palette) -> Mesh:
@@ -157,19 +180,51 @@ def person(rng: np.random.Generator, palette: Palette, riding: bool = False) -> 
         if riding:
             knee, foot = np.array([0.25, y, hip - 0.2]), np.array([0.05, y, 0.3 + side * 0.12])
         else:
-            knee, foot = np.array([side * stride * 0.4 + 0.05, y, 0.48 * h]), np.array([side * stride * 0.7 - 0.05, y, 0.06])
-        parts.append(tube(np.stack([[-0.15 if riding else 0, y, hip], knee, foot]), np.array([0.095, 0.07, 0.05]) * h, 7, trousers, semantic))
+            knee, foot = (
+                np.array([side * stride * 0.4 + 0.05, y, 0.48 * h]),
+                np.array([side * stride * 0.7 - 0.05, y, 0.06]),
+            )
+        parts.append(
+            tube(
+                np.stack([[-0.15 if riding else 0, y, hip], knee, foot]),
+                np.array([0.095, 0.07, 0.05]) * h,
+                7,
+                trousers,
+                semantic,
+            )
+        )
         parts.append(box(0.25 * h, 0.09, 0.08, hair, semantic).moved(foot[0] + 0.06, y, foot[2] - 0.06))
         swing = -side * stride * 0.5
         elbow = np.array([swing * 0.5 + ahead, side * 0.26 * h, shoulder - 0.3 * h])
-        hand = np.array([0.35, side * 0.25, 1.03]) if riding else np.array([swing + 0.08, side * 0.25 * h, shoulder - 0.55 * h])
-        parts.append(tube(np.stack([[ahead, side * 0.2 * h, shoulder - 0.04], elbow, hand]), np.array([0.065, 0.05, 0.04]) * h, 6, jacket, semantic))
+        hand = (
+            np.array([0.35, side * 0.25, 1.03])
+            if riding
+            else np.array([swing + 0.08, side * 0.25 * h, shoulder - 0.55 * h])
+        )
+        parts.append(
+            tube(
+                np.stack([[ahead, side * 0.2 * h, shoulder - 0.04], elbow, hand]),
+                np.array([0.065, 0.05, 0.04]) * h,
+                6,
+                jacket,
+                semantic,
+            )
+        )
     foot = -0.15 if riding else 0.0
-    levels = np.array([[foot, 0, hip - 0.08 * h], [foot + ahead * 0.4, 0, (hip + shoulder) / 2], [ahead, 0, shoulder], [ahead, 0, shoulder + 0.05]])
+    levels = np.array(
+        [
+            [foot, 0, hip - 0.08 * h],
+            [foot + ahead * 0.4, 0, (hip + shoulder) / 2],
+            [ahead, 0, shoulder],
+            [ahead, 0, shoulder + 0.05],
+        ]
+    )
     torso = tube(levels, np.array([0.17, 0.19, 0.2, 0.07]) * h, 9, jacket, semantic).scaled(0.75, 1.1, 1.0)
     parts.append(torso)
     parts.append(sphere(0.115 * h, skin, semantic, 6, 9).moved(ahead * 1.05, 0, shoulder + 0.2 * h))
-    parts.append(sphere(0.12 * h, hair, semantic, 6, 9).scaled(1, 1, 0.75).moved(ahead * 1.05 - 0.025, 0, shoulder + 0.235 * h))
+    parts.append(
+        sphere(0.12 * h, hair, semantic, 6, 9).scaled(1, 1, 0.75).moved(ahead * 1.05 - 0.025, 0, shoulder + 0.235 * h)
+    )
     if rng.random() < 0.35 and not riding:
         bag = palette.material('fabric', rng.uniform(0.05, 0.8, 3))
         parts.append(box(0.18, 0.3, 0.42, bag, semantic).moved(-0.22, 0, shoulder - 0.45 * h))

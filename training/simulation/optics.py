@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numba import njit
+
+from depth_ros.types import Camera
 from depth_ros_training.simulation.scene import Scene
 from depth_ros_training.simulation.shading import shade
 from depth_ros_training.simulation.textures import Surfaces
 from depth_ros_training.simulation.world import Light
-from numba import njit
-
-from depth_ros.types import Camera
 
 _CORNERS = ((0.33, 0.12), (-0.12, 0.33), (-0.33, -0.21))  # pixels, where an edge pixel is looked at again
 
@@ -66,10 +66,14 @@ class Picture:
 def random_optics(rng: np.random.Generator) -> Optics:
     """A camera by chance, from good to poor."""
     return Optics(
-        exposure=float(rng.lognormal(0, 0.25)), white=tuple(float(v) for v in rng.normal(1, 0.06, 3)),
-        gamma=float(rng.uniform(1.8, 2.4)), shot=float(rng.uniform(0.003, 0.025)), read=float(rng.uniform(0.0005, 0.008)),
+        exposure=float(rng.lognormal(0, 0.25)),
+        white=tuple(float(v) for v in rng.normal(1, 0.06, 3)),
+        gamma=float(rng.uniform(1.8, 2.4)),
+        shot=float(rng.uniform(0.003, 0.025)),
+        read=float(rng.uniform(0.0005, 0.008)),
         defocus=float(rng.choice([0.0, rng.uniform(0.3, 0.6), rng.uniform(0.5, 1.1)], p=[0.4, 0.4, 0.2])),
-        shutter=float(rng.choice([0.0, rng.uniform(0.001, 0.015)])), vignette=float(rng.choice([0.0, rng.uniform(0.05, 0.45)])),
+        shutter=float(rng.choice([0.0, rng.uniform(0.001, 0.015)])),
+        vignette=float(rng.choice([0.0, rng.uniform(0.05, 0.45)])),
         jpeg=int(rng.choice([0, rng.integers(60, 96)], p=[0.6, 0.4])),
         saturation=float(rng.choice([1.0, rng.uniform(0.4, 1.3), 0.0], p=[0.4, 0.5, 0.1])),
     )
@@ -96,19 +100,24 @@ def take_picture(
     rays = _rays(camera, world_from_camera, u, v)
     hits = scene.cast(rays, time)
     pixel = 1.0 / camera.fx
-    colour = shade(scene, surfaces, light, rays, hits, time, pixel)
+    spread = _spread(hits.distance, hits.material, hits.normal, hits.uv, width)
+    colour = shade(scene, surfaces, light, rays, hits, spread, time, pixel)
     edge = np.flatnonzero(_edges(hits.distance, hits.material, hits.normal, width))
     for du, dv in _CORNERS:
         again = _rays(camera, world_from_camera, u[edge] + du, v[edge] + dv)
-        colour[edge] += shade(scene, surfaces, light, again, scene.cast(again, time), time, pixel)
+        colour[edge] += shade(scene, surfaces, light, again, scene.cast(again, time), spread[edge], time, pixel)
     colour[edge] /= 1 + len(_CORNERS)
     return Picture(
-        colour.reshape(height, width, 3), np.where(hits.material >= 0, hits.distance, np.nan).reshape(height, width),
-        hits.semantic.reshape(height, width), hits.moving.reshape(height, width),
+        colour.reshape(height, width, 3),
+        np.where(hits.material >= 0, hits.distance, np.nan).reshape(height, width),
+        hits.semantic.reshape(height, width),
+        hits.moving.reshape(height, width),
     )
 
 
-def develop(picture: Picture, optics: Optics, gain: float, flow: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+def develop(
+    picture: Picture, optics: Optics, gain: float, flow: np.ndarray | None, rng: np.random.Generator
+) -> np.ndarray:
     """Expose a picture.
 
     Args:
@@ -161,7 +170,7 @@ def metered_gain(picture: Picture, last: float | None) -> float:
     """
     height = picture.light.shape[0]
     level = float(np.exp(np.log(picture.light[height // 3 :: 4, ::4, 1] + 0.01).mean()))
-    wanted = 0.2 / level
+    wanted = 0.17 / level
     return wanted if last is None else last * (wanted / last) ** 0.3
 
 
@@ -187,7 +196,9 @@ def image_flow(
     points = np.stack([(u - camera.cx) / camera.fx * z, (v - camera.cy) / camera.fy * z, z], axis=2)
     moved = points @ rotation.T.astype(np.float32) + shift.astype(np.float32)
     front = np.maximum(moved[..., 2], 0.1)
-    return np.stack([moved[..., 0] / front * camera.fx + camera.cx - u, moved[..., 1] / front * camera.fy + camera.cy - v], axis=2)
+    return np.stack(
+        [moved[..., 0] / front * camera.fx + camera.cx - u, moved[..., 1] / front * camera.fy + camera.cy - v], axis=2
+    )
 
 
 def _rays(camera: Camera, world_from_camera: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -217,6 +228,31 @@ def _edges(distance, material, normal, width):
                 edge[n] = True
                 edge[m] = True
     return edge
+
+
+@njit(nogil=True, cache=True)
+def _spread(distance, material, normal, uv, width):
+    """Texture coordinates from each pixel to its neighbours on the same surface; see ``shading.shade``."""
+    count = len(distance)
+    out = np.full((count, 4), np.nan, np.float32)
+    for n in range(count):
+        if material[n] < 0:
+            continue
+        known = 0
+        for axis in range(2):
+            shift = 1 if axis == 0 else width
+            for m in (n + shift, n - shift):
+                if m < 0 or m >= count or material[m] != material[n] or (axis == 0 and m // width != n // width):
+                    continue
+                same_way = normal[n, 0] * normal[m, 0] + normal[n, 1] * normal[m, 1] + normal[n, 2] * normal[m, 2]
+                if same_way > 0.95 and abs(distance[n] - distance[m]) < 0.2 * distance[n]:
+                    out[n, 2 * axis] = uv[m, 0] - uv[n, 0]
+                    out[n, 2 * axis + 1] = uv[m, 1] - uv[n, 1]
+                    known += 1
+                    break
+        if known < 2:
+            out[n] = np.nan
+    return out
 
 
 @njit(nogil=True, cache=True)

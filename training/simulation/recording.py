@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from depth_ros_training.simulation.semantics import CLASSES
-from depth_ros_training.simulation.simulator import BODY, LEFT, LIDAR, RIGHT, SimulatedMoment, Simulator
 
 from depth_ros.bags.writer import BagWriter
 from depth_ros.geometry.rigid import rotation_to_quaternion
@@ -19,16 +17,20 @@ from depth_ros.messages.header import set_stamp
 from depth_ros.messages.image import fill_image
 from depth_ros.messages.point_cloud import fill_lidar_cloud
 from depth_ros.types import Frame, Pose
+from depth_ros_training.simulation.semantics import CLASSES
+from depth_ros_training.simulation.simulator import BODY, LEFT, LIDAR, RIGHT, SimulatedMoment, Simulator
 
 _TRANSFER_NS = 5_000_000  # from the stamp of an image to its recording
 
 
-def record(simulator: Simulator, path: Path | str, overwrite: bool = False, progress: Callable[[int], Any] | None = None) -> None:
+def record(
+    simulator: Simulator, path: Path | str, overwrite: bool = False, progress: Callable[[int], Any] | None = None
+) -> None:
     """Write a drive into a bag.
 
-    Topics: ``/camera/{left,right}/image_rect`` and ``camera_info``, ``/points``, ``/odometry``, ``/tf_static``, and the truth:
-    ``/truth/depth`` (32FC1, left camera), ``/truth/semantic`` (mono8), ``/truth/moving`` (mono8, 255 = moves by itself),
-    ``/truth/odometry`` (world from base_link), ``/truth/tf_static`` (true extrinsics).
+    Topics: ``/camera/{left,right}/image_rect`` and ``camera_info``, ``/points``, ``/odometry``, ``/tf_static``. Truth:
+    ``/truth/depth`` (32FC1, left camera, NaN = sky), ``/truth/semantic`` (mono8), ``/truth/moving`` (mono8, 255 = moves
+    by itself), ``/truth/odometry`` (world from base_link), ``/truth/tf_static`` (true extrinsics).
 
     Args:
         simulator: the drive.
@@ -46,7 +48,10 @@ def record(simulator: Simulator, path: Path | str, overwrite: bool = False, prog
         for index, moment in enumerate(simulator):
             if not started:
                 first = min([moment.left.stamp_ns, *(pose.stamp_ns for pose in moment.odometry)])
-                for topic, tree in (('/tf_static', simulator.transforms), ('/truth/tf_static', simulator.true_transforms)):
+                for topic, tree in (
+                    ('/tf_static', simulator.transforms),
+                    ('/truth/tf_static', simulator.true_transforms),
+                ):
                     writer.write(topic, _static(writer, tree, first), first)
                 started = True
             _add(queue, writer, simulator, moment)
@@ -81,10 +86,13 @@ def _add(queue: _Queue, writer: BagWriter, simulator: Simulator, moment: Simulat
     if moment.right is not None:
         _add_camera(queue, writer, moment.right, 'right', moment.baseline, log_ns)
     for topic, pixels, encoding in (
-        ('depth', moment.depth, '32FC1'), ('semantic', moment.semantic, 'mono8'),
+        ('depth', moment.depth, '32FC1'),
+        ('semantic', moment.semantic, 'mono8'),
         ('moving', moment.moving.astype(np.uint8) * 255, 'mono8'),
     ):
-        message = fill_image(writer.message('sensor_msgs/msg/Image'), np.ascontiguousarray(pixels), encoding, LEFT, stamp)
+        message = fill_image(
+            writer.message('sensor_msgs/msg/Image'), np.ascontiguousarray(pixels), encoding, LEFT, stamp
+        )
         queue.add(f'/truth/{topic}', message, log_ns)
     queue.add('/truth/odometry', _odometry(writer, moment.pose), log_ns)
     for scan in moment.scans:
@@ -97,7 +105,9 @@ def _add(queue: _Queue, writer: BagWriter, simulator: Simulator, moment: Simulat
 
 
 def _add_camera(queue: _Queue, writer: BagWriter, frame: Frame, side: str, baseline: float, log_ns: int) -> None:
-    image = fill_image(writer.message('sensor_msgs/msg/Image'), frame.image, frame.encoding, frame.camera.frame_id, frame.stamp_ns)
+    image = fill_image(
+        writer.message('sensor_msgs/msg/Image'), frame.image, frame.encoding, frame.camera.frame_id, frame.stamp_ns
+    )
     info = fill_camera_info(writer.message('sensor_msgs/msg/CameraInfo'), frame.camera, frame.stamp_ns)
     info.p[3] = -frame.camera.fx * baseline
     queue.add(f'/camera/{side}/camera_info', info, log_ns)
@@ -134,6 +144,11 @@ def _facts(simulator: Simulator) -> dict[str, Any]:
     settings['textures'] = bool(settings['textures'])  # a path of somebody's machine is nobody's business
     del settings['threads']
     return {
-        'seed': simulator.seed, 'settings': settings, 'world': simulator.world.kind, 'lidar': simulator.lidar.name,
-        'lidar_time_offset_ns': simulator.true_time_offset_ns, 'baseline': simulator.baseline, 'classes': CLASSES,
+        'seed': simulator.seed,
+        'settings': settings,
+        'world': simulator.world.kind,
+        'lidar': simulator.lidar.name,
+        'lidar_time_offset_ns': simulator.true_time_offset_ns,
+        'baseline': simulator.baseline,
+        'classes': CLASSES,
     }

@@ -1,7 +1,7 @@
-"""Rays into a world: what they hit, and whether light gets through. The engine is Open3D's ``RaycastingScene`` (Embree).
+"""Rays into a world: what they hit, whether light gets through. The engine is Open3D's ``RaycastingScene`` (Embree).
 
-Moving objects are not moved: their rays are, into the object's own frame at the ray's own time. So a sweep of a lidar sees them
-where they were at each point's time, without rebuilding anything.
+Moving objects are not moved: their rays are, into the object's own frame at the ray's own time. So a sweep of a lidar
+sees them where they were at each point's time, without rebuilding anything.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from depth_ros_training.simulation.mesh import Mesh
 from numba import njit
 
 from depth_ros.errors import MissingDependencyError
+from depth_ros_training.simulation.mesh import Mesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class Scene:
         triangle[~np.isfinite(distance)] = -1
         bary = found['primitive_uvs'].numpy()
         rotation = np.full(count, -1, np.int32)  # row of the table of rotations, -1 = identity
-        for index, (mover, engine) in enumerate(zip(self._movers, self._moving)):
+        for index, (mover, engine) in enumerate(zip(self._movers, self._moving, strict=True)):
             local, which = self._local(rays, times, mover, self._radii[index], distance)
             if not len(which):
                 continue
@@ -130,8 +130,12 @@ class Scene:
         _attributes(triangle, bary, rotation, turned.astype(np.float32), rays, self._normals, self._uv, normal, uv)
         hit = triangle >= 0
         return Hits(
-            distance, np.where(hit, self._material[triangle], -1), np.where(hit, self._semantic[triangle], 255).astype(np.uint8),
-            normal, uv, rotation >= 0,
+            distance,
+            np.where(hit, self._material[triangle], -1),
+            np.where(hit, self._semantic[triangle], 255).astype(np.uint8),
+            normal,
+            uv,
+            rotation >= 0,
         )
 
     def free(self, rays: np.ndarray, reach: float, times: float) -> np.ndarray:
@@ -149,7 +153,7 @@ class Scene:
             return np.zeros(0, bool)
         blocked = self._static.test_occlusions(self._tensor(rays), tfar=reach, nthreads=self._threads).numpy()
         far = np.where(blocked, np.float32(0), np.float32(reach))
-        for mover, engine, radius in zip(self._movers, self._moving, self._radii):
+        for mover, engine, radius in zip(self._movers, self._moving, self._radii, strict=True):
             local, which = self._local(rays, times, mover, radius, far)
             if len(which):
                 behind = engine.test_occlusions(self._tensor(local), tfar=reach, nthreads=self._threads).numpy()
@@ -242,8 +246,11 @@ def _attributes(triangle, bary, mover, turned, rays, normals, uvs, normal, uv):
         z = a * normals[t, 0, 2] + b * normals[t, 1, 2] + c * normals[t, 2, 2]
         if mover[n] >= 0:
             r = turned[mover[n] + 1]
-            x, y, z = (r[0, 0] * x + r[0, 1] * y + r[0, 2] * z, r[1, 0] * x + r[1, 1] * y + r[1, 2] * z,
-                       r[2, 0] * x + r[2, 1] * y + r[2, 2] * z)
+            x, y, z = (
+                r[0, 0] * x + r[0, 1] * y + r[0, 2] * z,
+                r[1, 0] * x + r[1, 1] * y + r[1, 2] * z,
+                r[2, 0] * x + r[2, 1] * y + r[2, 2] * z,
+            )
         length = (x * x + y * y + z * z) ** 0.5
         if rays[n, 3] * x + rays[n, 4] * y + rays[n, 5] * z > 0:
             length = -length

@@ -5,16 +5,28 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
+
 from depth_ros_training.simulation.scene import Hits, Scene
 from depth_ros_training.simulation.textures import LEVEL_STARTS, LEVELS, SIZE, TEXELS, Surfaces
 from depth_ros_training.simulation.world import Light
-from numba import njit
 
 _LINEAR = np.power(np.arange(256) / 255.0, 2.2).astype(np.float32)
+_PATCHES = 11.0  # metres that the noise covers which mixes materials
+_TAPS = 6  # samples along the long side of a texture's footprint
 _OFF = 2e-3  # metres that a shadow ray starts above its surface
 
 
-def shade(scene: Scene, surfaces: Surfaces, light: Light, rays: np.ndarray, hits: Hits, time: float, pixel: float) -> np.ndarray:
+def shade(
+    scene: Scene,
+    surfaces: Surfaces,
+    light: Light,
+    rays: np.ndarray,
+    hits: Hits,
+    spread: np.ndarray,
+    time: float,
+    pixel: float,
+) -> np.ndarray:
     """Light that comes back along rays.
 
     Args:
@@ -23,25 +35,51 @@ def shade(scene: Scene, surfaces: Surfaces, light: Light, rays: np.ndarray, hits
         light: light and air.
         rays: (N, 6) float32.
         hits: what they hit.
+        spread: (N, 4) float32 metres of u and v to the next pixel in its row, then to the next in its column; they
+            choose the resolution of textures; NaN = unknown, then the distance does.
         time: s.
-        pixel: angle between neighbouring rays, rad; chooses the resolution of textures.
+        pixel: angle between neighbouring rays, rad.
 
     Returns:
         (N, 3) float32 linear RGB.
     """
     sun_direction = light.sun_direction.astype(np.float32)
     lamps = np.ascontiguousarray(light.lamps, np.float32)
-    shadow_rays, which, lamp = _shadow_rays(rays, hits.distance, hits.material, hits.normal, sun_direction,
-                                            float(light.sun.max()), lamps)
+    shadow_rays, which, lamp = _shadow_rays(
+        rays, hits.distance, hits.material, hits.normal, sun_direction, float(light.sun.max()), lamps
+    )
     lit = np.zeros(len(rays), np.float32)
     reach = 400.0 if not len(lamps) else 1.0
     lit[which] = scene.free(shadow_rays, reach, time)
     result = np.empty((len(rays), 3), np.float32)
     colours = np.stack([light.sun, light.above, light.below, light.zenith, light.horizon]).astype(np.float32)
     _shade(
-        rays, hits.distance, hits.material, hits.normal, hits.uv, lit, lamp, np.float32(pixel), surfaces.texels,
-        surfaces.texture, surfaces.scale, surfaces.tint, surfaces.gloss, surfaces.glow, sun_direction, colours, lamps,
-        np.float32(light.haze), light.clouds, LEVEL_STARTS, _LINEAR, result,
+        rays,
+        hits.distance,
+        hits.material,
+        hits.normal,
+        hits.uv,
+        spread,
+        lit,
+        lamp,
+        np.float32(pixel),
+        surfaces.texels,
+        surfaces.texture,
+        surfaces.scale,
+        surfaces.tint,
+        surfaces.gloss,
+        surfaces.glow,
+        surfaces.second,
+        surfaces.share,
+        surfaces.mask,
+        sun_direction,
+        colours,
+        lamps,
+        np.float32(light.haze),
+        light.clouds,
+        LEVEL_STARTS,
+        _LINEAR,
+        result,
     )
     return result
 
@@ -117,7 +155,8 @@ def _sky(dx, dy, dz, sun_direction, colours, clouds, out):
         c1, r1 = (c0 + 1) % size, (r0 + 1) % size
         fx, fy = x - math.floor(x), y - math.floor(y)
         cover = (clouds[r0, c0] * (1 - fx) + clouds[r0, c1] * fx) * (1 - fy) + (
-            clouds[r1, c0] * (1 - fx) + clouds[r1, c1] * fx) * fy
+            clouds[r1, c0] * (1 - fx) + clouds[r1, c1] * fx
+        ) * fy
         cover *= min(1.0, (dz - 0.03) * 6)
     glare = max(toward, 0.0)
     halo = 0.25 * glare**8 + 2.5 * glare**256 + (20.0 if toward > 0.99996 else 0.0)
@@ -128,9 +167,74 @@ def _sky(dx, dy, dz, sun_direction, colours, clouds, out):
 
 
 @njit(nogil=True, cache=True)
-def _shade(rays, distance, material, normal, uv, lit, lamp_of, pixel, texels, texture, scale, tint, gloss, glow,
-           sun_direction, colours, lamps, haze, clouds, starts, linear, result):
-    sky = np.empty(3, np.float32)
+def _albedo(m, n, uv, spread, footprint, texels, texture, scale, tint, starts, linear, out):
+    """Colour of a material where ray ``n`` hits."""
+    su, sv = scale[m, 0], scale[m, 1]
+    u, v = uv[n, 0] * su, uv[n, 1] * sv
+    step_u, step_v, taps = 0.0, 0.0, 1
+    if spread[n, 0] == spread[n, 0]:
+        # The long side of the footprint is walked along, the short one chooses the level.
+        au, av, bu, bv = spread[n, 0] * su, spread[n, 1] * sv, spread[n, 2] * su, spread[n, 3] * sv
+        a, b = math.sqrt(au * au + av * av), math.sqrt(bu * bu + bv * bv)
+        if a > b:
+            step_u, step_v, major = au, av, a
+        else:
+            step_u, step_v, major = bu, bv, b
+        minor = max(abs(au * bv - av * bu) / max(major, 1e-9), major / _TAPS)
+        taps = min(max(int(math.ceil(major / max(minor, 1e-9) - 0.3)), 1), _TAPS)
+        width = minor
+    else:
+        width = footprint * max(su, sv)
+    level = min(max(math.log2(max(width * SIZE, 1e-6)), 0.0), LEVELS - 1.001)
+    low = int(level)
+    part = level - low
+    base = texture[m] * TEXELS
+    # The same texture, much larger, varies the repeats.
+    wide = max(low - 3, 0)
+    broad = _texel(texels, base + starts[wide], SIZE >> wide, u * 0.093 + 0.31, v * 0.093 + 0.17, 1, linear)
+    mean = linear[texels[base + starts[LEVELS - 1] + 1]]
+    vary = 1.0 + 0.5 * min(max(broad / max(mean, 1e-3) - 1.0, -0.6), 0.6)
+    for k in range(3):
+        value = 0.0
+        for tap in range(taps):
+            at = (tap + 0.5) / taps - 0.5
+            x, y = u + at * step_u, v + at * step_v
+            fine = _texel(texels, base + starts[low], SIZE >> low, x, y, k, linear)
+            coarse = _texel(texels, base + starts[low + 1], SIZE >> (low + 1), x, y, k, linear)
+            value += fine * (1 - part) + coarse * part
+        out[k] = value * tint[m, k] * vary / taps
+
+
+@njit(nogil=True, cache=True)
+def _shade(
+    rays,
+    distance,
+    material,
+    normal,
+    uv,
+    spread,
+    lit,
+    lamp_of,
+    pixel,
+    texels,
+    texture,
+    scale,
+    tint,
+    gloss,
+    glow,
+    second,
+    share,
+    mask,
+    sun_direction,
+    colours,
+    lamps,
+    haze,
+    clouds,
+    starts,
+    linear,
+    result,
+):
+    sky, colour, other = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(3, np.float32)
     for n in range(len(rays)):
         dx, dy, dz = rays[n, 3], rays[n, 4], rays[n, 5]
         length = math.sqrt(dx * dx + dy * dy + dz * dz)
@@ -144,19 +248,48 @@ def _shade(rays, distance, material, normal, uv, lit, lamp_of, pixel, texels, te
         far = distance[n] * length
         nx, ny, nz = normal[n, 0], normal[n, 1], normal[n, 2]
         facing = max(-(dx * nx + dy * ny + dz * nz), 0.0)
-        # One isotropic footprint for a stretched one: between its short and its long side, nearer to the short.
-        footprint = far * pixel / max(facing, 0.02) ** 0.6
-        level = math.log2(max(footprint * max(scale[m, 0], scale[m, 1]) * SIZE, 1e-6))
-        level = min(max(level, 0.0), LEVELS - 1.001)
-        low = int(level)
-        part = level - low
-        u, v = uv[n, 0] * scale[m, 0], uv[n, 1] * scale[m, 1]
-        base = texture[m] * TEXELS
-        # The same texture, much larger, varies the repeats.
-        wide = max(low - 3, 0)
-        broad = _texel(texels, base + starts[wide], SIZE >> wide, u * 0.093 + 0.31, v * 0.093 + 0.17, 1, linear)
-        mean = linear[texels[base + starts[LEVELS - 1] + 1]]
-        vary = 1.0 + 0.5 * min(max(broad / max(mean, 1e-3) - 1.0, -0.6), 0.6)
+        _albedo(
+            m,
+            n,
+            uv,
+            spread,
+            far * pixel / max(facing, 0.05) ** 0.8,
+            texels,
+            texture,
+            scale,
+            tint,
+            starts,
+            linear,
+            colour,
+        )
+        if second[m] >= 0:
+            # Patches of another material, where a broad noise falls below its share.
+            size = mask.shape[0]
+            x, y = uv[n, 0] / _PATCHES * size, uv[n, 1] / _PATCHES * size
+            c0, r0 = int(math.floor(x)) % size, int(math.floor(y)) % size
+            c1, r1 = (c0 + 1) % size, (r0 + 1) % size
+            fx, fy = x - math.floor(x), y - math.floor(y)
+            here = (mask[r0, c0] * (1 - fx) + mask[r0, c1] * fx) * (1 - fy) + (
+                mask[r1, c0] * (1 - fx) + mask[r1, c1] * fx
+            ) * fy
+            weight = min(max((share[m] - here) * 14 + 0.5, 0.0), 1.0)
+            if weight > 0:
+                _albedo(
+                    second[m],
+                    n,
+                    uv,
+                    spread,
+                    far * pixel / max(facing, 0.05) ** 0.8,
+                    texels,
+                    texture,
+                    scale,
+                    tint,
+                    starts,
+                    linear,
+                    other,
+                )
+                for k in range(3):
+                    colour[k] = colour[k] * (1 - weight) + other[k] * weight
         sun = lit[n] * max(sun_direction[0] * nx + sun_direction[1] * ny + sun_direction[2] * nz, 0.0)
         upward = 0.5 + 0.5 * nz
         mirror = 0.0
@@ -170,8 +303,11 @@ def _shade(rays, distance, material, normal, uv, lit, lamp_of, pixel, texels, te
                 darker = 0.35 + 0.65 * min(rz * 4, 1.0)
         lamp_r, lamp_g, lamp_b = 0.0, 0.0, 0.0
         if len(lamps):
-            x, y, z = (rays[n, 0] + distance[n] * rays[n, 3], rays[n, 1] + distance[n] * rays[n, 4],
-                       rays[n, 2] + distance[n] * rays[n, 5])
+            x, y, z = (
+                rays[n, 0] + distance[n] * rays[n, 3],
+                rays[n, 1] + distance[n] * rays[n, 4],
+                rays[n, 2] + distance[n] * rays[n, 5],
+            )
             for j in range(len(lamps)):
                 ax, ay, az = lamps[j, 0] - x, lamps[j, 1] - y, lamps[j, 2] - z
                 towards = ax * nx + ay * ny + az * nz
@@ -183,15 +319,12 @@ def _shade(rays, distance, material, normal, uv, lit, lamp_of, pixel, texels, te
                     lamp_b += strength * lamps[j, 5]
         air = math.exp(-haze * far)
         for k in range(3):
-            fine = _texel(texels, base + starts[low], SIZE >> low, u, v, k, linear)
-            coarse = _texel(texels, base + starts[low + 1], SIZE >> (low + 1), u, v, k, linear)
-            albedo = (fine * (1 - part) + coarse * part) * tint[m, k] * vary
             illumination = colours[2, k] + (colours[1, k] - colours[2, k]) * upward
             if len(lamps):
                 illumination += lamp_r if k == 0 else (lamp_g if k == 1 else lamp_b)
             else:
                 illumination += colours[0, k] * sun
-            value = albedo * (illumination + glow[m])
+            value = colour[k] * (illumination + glow[m])
             if mirror > 0:
                 reflected = sky[k] * darker
                 if len(lamps):

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+from depth_ros.errors import SettingsError
+from depth_ros.geometry.rigid import TransformTree, invert
+from depth_ros.types import Camera, Frame, LidarScan, Pose
 from depth_ros_training.simulation.drive import OdometryErrors, drifting_odometry, robot_track
 from depth_ros_training.simulation.indoors import build_indoor
 from depth_ros_training.simulation.lidars import LidarModel, choose_lidar, firing, measure
@@ -21,19 +25,20 @@ from depth_ros_training.simulation.optics import (
     random_optics,
     take_picture,
 )
-from depth_ros_training.simulation.scene import Scene
+from depth_ros_training.simulation.scene import Mover, Scene, Track
 from depth_ros_training.simulation.semantics import SKY
 from depth_ros_training.simulation.streets import build_street
 from depth_ros_training.simulation.textures import Palette, find_photographs
 from depth_ros_training.simulation.world import World
 
-from depth_ros.errors import SettingsError
-from depth_ros.geometry.rigid import TransformTree, invert
-from depth_ros.types import Camera, Frame, LidarScan, Pose
-
 BUILDERS = {'street': build_street, 'indoor': build_indoor, 'offroad': build_offroad}
 BODY, LEFT, RIGHT, LIDAR, ODOM, MAP = (
-    'base_link', 'camera_left_optical', 'camera_right_optical', 'lidar', 'odom', 'world'
+    'base_link',
+    'camera_left_optical',
+    'camera_right_optical',
+    'lidar',
+    'odom',
+    'world',
 )
 _NS = 1_000_000_000
 _EPOCH_NS = 1_600_000_000 * _NS
@@ -82,7 +87,10 @@ class SimulationSettings:
         if self.lidar_field not in ('full', 'camera'):
             raise SettingsError(f'lidar field is {self.lidar_field!r}, expected full or camera')
         for name, low, high in (
-            ('frames', 1, 10**6), ('camera_rate', 0.1, 120), ('lidar_rate', 0.1, 40), ('odometry_rate', 5, 1000),
+            ('frames', 1, 10**6),
+            ('camera_rate', 0.1, 120),
+            ('lidar_rate', 0.1, 40),
+            ('odometry_rate', 5, 1000),
             ('threads', 1, 256),
         ):
             if not low <= getattr(self, name) <= high:
@@ -155,10 +163,13 @@ class Simulator:
         photographs = find_photographs(settings.textures) if settings.textures else None
         self._duration = (settings.frames - 1) / settings.camera_rate
         self.world: World = BUILDERS[kind](build, Palette(build, photographs), self._duration)
-        self._scene = Scene(self.world.static, self.world.movers, settings.threads)
         self.lidar: LidarModel = choose_lidar(settings.lidar, kind, choice)
         self._place_sensors(choice, kind)
-        self._track = robot_track(self.world, self._duration, drive, {'street': 1.0, 'indoor': 0.6, 'offroad': 3.5}[kind])
+        self._track = robot_track(
+            self.world, self._duration, drive, {'street': 1.0, 'indoor': 0.6, 'offroad': 3.5}[kind]
+        )
+        movers = [mover for mover in self.world.movers if _keeps_clear(mover, self._track, self._duration)]
+        self._scene = Scene(self.world.static, movers, settings.threads)
         self._schedule(choice, drive)
 
     def __len__(self) -> int:
@@ -177,7 +188,9 @@ class Simulator:
             right_image = None
             if settings.right:
                 right = self._picture(self.right_camera, self._body_from_right, time)
-                right_image = self._frame(right, self._optics[1], self.right_camera, self._body_from_right, gain, time, rng)
+                right_image = self._frame(
+                    right, self._optics[1], self.right_camera, self._body_from_right, gain, time, rng
+                )
             half = 0.5 / settings.lidar_rate
             scans = []
             while scans_done < len(self._sweeps) and self._sweeps[scans_done] + self.lidar.sweep / 2 <= time + half:
@@ -192,7 +205,15 @@ class Simulator:
             depth = left.depth.astype(np.float32)
             semantic = np.where(left.semantic == 255, SKY, left.semantic).astype(np.uint8)
             yield SimulatedMoment(
-                left_image, right_image, self.baseline, depth, semantic, left.moving, self._pose(time, pose), tuple(scans), odometry
+                left_image,
+                right_image,
+                self.baseline,
+                depth,
+                semantic,
+                left.moving,
+                self._pose(time, pose),
+                tuple(scans),
+                odometry,
             )
 
     def _place_sensors(self, rng: np.random.Generator, kind: str) -> None:
@@ -210,13 +231,19 @@ class Simulator:
         self.baseline = float(rng.uniform(0.1, 0.6) if kind != 'indoor' else rng.uniform(0.06, 0.3))
         low, high = {'street': (1.2, 2.3), 'indoor': (0.25, 1.5), 'offroad': (0.5, 2.0)}[kind]
         position = np.array([rng.uniform(0, 0.8), self.baseline / 2 + rng.normal(scale=0.15), rng.uniform(low, high)])
-        looking = tilt(np.deg2rad(rng.normal(scale=0.7)), np.deg2rad(rng.normal(1.0 if kind == 'street' else 5.0, 3.0)),
-                       np.deg2rad(rng.normal(scale=2.0)))
+        looking = tilt(
+            np.deg2rad(rng.normal(scale=0.7)),
+            np.deg2rad(rng.normal(1.0 if kind == 'street' else 5.0, 3.0)),
+            np.deg2rad(rng.normal(scale=2.0)),
+        )
         self._body_from_left = rigid_matrix(looking @ _OPTICAL, position)
         self._body_from_right = self._body_from_left @ rigid_matrix(np.eye(3), (self.baseline, 0, 0))
-        back, up = (rng.uniform(0, 1.3), rng.uniform(0.05, 1.0)) if kind == 'street' else (
-            rng.uniform(-0.1, 0.3), rng.uniform(-0.2, 0.35))
-        lidar_at = position + [-back, -position[1] + rng.normal(scale=0.1), up]
+        back, up = (
+            (rng.uniform(0, 1.3), rng.uniform(0.05, 1.0))
+            if kind == 'street'
+            else (rng.uniform(-0.1, 0.3), rng.uniform(-0.2, 0.35))
+        )
+        lidar_at = np.array([position[0] - back, rng.normal(scale=0.1), position[2] + up])
         lidar_at[2] = max(lidar_at[2], 0.15)
         turned = rng.uniform(-np.pi, np.pi) if self.lidar.field == 360 else np.deg2rad(rng.normal(scale=2.0))
         self._body_from_lidar = rigid_matrix(
@@ -227,11 +254,17 @@ class Simulator:
         for tree, wrong in ((self.true_transforms, 0.0), (self.transforms, 1.0)):
             tree.add(BODY, LEFT, self._body_from_left)
             tree.add(LEFT, RIGHT, rigid_matrix(np.eye(3), (self.baseline, 0, 0)))
-            error = rigid_matrix(tilt(*(wrong * np.deg2rad(angle) * rng.normal(size=3))), wrong * shift * rng.normal(size=3))
+            error = rigid_matrix(
+                tilt(*(wrong * np.deg2rad(angle) * rng.normal(size=3))), wrong * shift * rng.normal(size=3)
+            )
             tree.add(BODY, LIDAR, self._body_from_lidar @ error)
         ideal = Optics()
         first = random_optics(rng) if settings.realism else ideal
-        second = dataclasses.replace(first, exposure=first.exposure * float(rng.normal(1, 0.03))) if settings.realism else ideal
+        second = (
+            dataclasses.replace(first, exposure=first.exposure * float(rng.normal(1, 0.03)))
+            if settings.realism
+            else ideal
+        )
         self._optics = (first, second)
 
     def _schedule(self, rng: np.random.Generator, drive: np.random.Generator) -> None:
@@ -242,7 +275,10 @@ class Simulator:
         self._sweeps = self._sweeps[self._sweeps > -0.4]
         self._odometry_times = np.arange(-0.45, end + self.lidar.sweep + 0.05, 1 / settings.odometry_rate)
         errors = OdometryErrors(
-            float(rng.normal(scale=0.01)), float(rng.normal(scale=0.003)), float(rng.uniform(0, 0.002)), float(rng.uniform(0, 0.004))
+            float(rng.normal(scale=0.01)),
+            float(rng.normal(scale=0.003)),
+            float(rng.uniform(0, 0.002)),
+            float(rng.uniform(0, 0.004)),
         )
         if not settings.realism:
             errors = OdometryErrors(0.0, 0.0, 0.0, 0.0)
@@ -254,7 +290,13 @@ class Simulator:
         return take_picture(self._scene, self.world.surfaces, self.world.light, camera, world_from_camera, time)
 
     def _frame(
-        self, picture: Picture, optics: Optics, camera: Camera, body_from_camera: np.ndarray, gain: float, time: float,
+        self,
+        picture: Picture,
+        optics: Optics,
+        camera: Camera,
+        body_from_camera: np.ndarray,
+        gain: float,
+        time: float,
         rng: np.random.Generator,
     ) -> Frame:
         flow = None
@@ -306,6 +348,16 @@ class Simulator:
         return Pose(stamp(time), matrix, MAP, BODY)
 
 
+def _keeps_clear(mover: Mover, robot: Track, duration: float) -> bool:
+    """Whether a mover never comes so near that it would run through the robot."""
+    times = np.arange(-0.5, duration + 0.5, 0.05)
+    body, own = mover.track.at(times), robot.at(times)
+    ahead = own[:, :, 3] + own[:, :, 0] * np.array([[-1.2], [0.0], [1.2]])[:, None]
+    local = np.einsum('tji,ptj->pti', body[:, :, :3], ahead - body[:, :, 3])
+    low, high = mover.mesh.vertices.min(0) - 0.7, mover.mesh.vertices.max(0) + 0.7
+    return not bool(((local[..., :2] > low[:2]) & (local[..., :2] < high[:2])).all(-1).any())
+
+
 def stamp(time: float) -> int:
     """Stamp in ns of a time in s."""
     return _EPOCH_NS + round(float(time) * _NS)
@@ -316,4 +368,3 @@ def rigid_matrix(rotation: np.ndarray, shift: np.ndarray | tuple[float, float, f
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = rotation, shift
     return matrix
-

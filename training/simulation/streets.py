@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+
 from depth_ros_training.simulation import buildings, furniture, nature, vehicles
 from depth_ros_training.simulation.drive import follow, waves
 from depth_ros_training.simulation.mesh import Mesh, merge, sheet, tilt, tube
@@ -40,15 +43,26 @@ class _Street:
     def __init__(self, rng: np.random.Generator, palette: Palette, duration: float) -> None:
         self.rng, self.palette, self.duration = rng, palette, duration
         self.style = str(rng.choice(['city', 'suburb', 'country', 'motorway'], p=[0.4, 0.3, 0.2, 0.1]))
-        self.speed = float({'city': rng.uniform(4, 11), 'suburb': rng.uniform(5, 12), 'country': rng.uniform(8, 18),
-                            'motorway': rng.uniform(12, 25)}[self.style])
+        self.speed = float(
+            {
+                'city': rng.uniform(4, 11),
+                'suburb': rng.uniform(5, 12),
+                'country': rng.uniform(8, 18),
+                'motorway': rng.uniform(12, 25),
+            }[self.style]
+        )
         length = _BEHIND + _AHEAD + 1.7 * self.speed * (duration + 2)
         sharpest = {'city': 1 / 120, 'suburb': 1 / 70, 'country': 1 / 90, 'motorway': 1 / 400}[self.style]
         self.route: Route = winding_route(rng, length, sharpest, float(rng.uniform(40, 90)))
         self.ground: Ground = rolling_ground(rng, rng.uniform(0.2, 5), (60, 300), float(rng.choice([0.01, 0.03, 0.06])))
         self.side = 1.0 if rng.random() < 0.8 else -1.0  # drive on the right, or on the left
         self.lane = float(rng.uniform(2.8, 3.6))
-        self.lanes = {'city': int(rng.choice([1, 1, 2])), 'suburb': 1, 'country': 1, 'motorway': int(rng.choice([2, 3]))}[self.style]
+        self.lanes = {
+            'city': int(rng.choice([1, 1, 2])),
+            'suburb': 1,
+            'country': 1,
+            'motorway': int(rng.choice([2, 3])),
+        }[self.style]
         self.parking = 2.2 if self.style in ('city', 'suburb') and rng.random() < 0.7 else 0.3
         self.walk = float(rng.uniform(1.4, 4.5)) if self.style in ('city', 'suburb') else 0.0
         self.kerb = float(rng.uniform(0.06, 0.18)) if self.walk else 0.0
@@ -66,10 +80,23 @@ class _Street:
             self._kerbside(side)
         self._across()
         movers = self._traffic()
-        offset = -self.side * self.lane * (self.lanes - 0.5 if self.lanes < 3 or self.rng.random() < 0.5 else self.lanes - 1.5)
+        offset = (
+            -self.side
+            * self.lane
+            * (self.lanes - 0.5 if self.lanes < 3 or self.rng.random() < 0.5 else self.lanes - 1.5)
+        )
         route = Route(self.route.at(np.arange(0, self.route.length, 0.5), offset), 0.5)
-        return World('street', merge(self.parts), movers, self.palette.surfaces(), daylight(self.rng), self.ground, _resampled(route),
-                     _BEHIND, self.speed)
+        return World(
+            'street',
+            merge(self.parts),
+            movers,
+            self.palette.surfaces(),
+            daylight(self.rng),
+            self.ground,
+            _resampled(route),
+            _BEHIND,
+            self.speed,
+        )
 
     def _crossings(self, length: float) -> list[tuple[float, float]]:
         if self.style == 'motorway':
@@ -95,11 +122,18 @@ class _Street:
 
     def _road(self) -> None:
         rng, palette = self.rng, self.palette
-        asphalt = palette.material('asphalt', rng.uniform(0.6, 1.2) * rng.uniform(0.95, 1.05, 3))
+        asphalt = palette.material('asphalt', rng.uniform(0.5, 1.3) * rng.uniform(0.95, 1.05, 3))
+        if rng.random() < 0.6:  # mended
+            asphalt = palette.mixed(
+                asphalt, palette.material('asphalt', rng.uniform(0.4, 1.3) * np.ones(3)), rng.uniform(0.05, 0.4)
+            )
         paint = palette.material('paint', np.full(3, rng.uniform(0.35, 0.9)), reflectivity=0.8, photo=False)
         stone = palette.material('concrete', np.full(3, rng.uniform(0.6, 1.0)))
-        walk = palette.material(str(rng.choice(['slabs', 'asphalt', 'concrete', 'slabs'])), rng.uniform(0.6, 1.1) * np.ones(3))
+        walk = palette.material(
+            str(rng.choice(['slabs', 'asphalt', 'concrete', 'slabs'])), rng.uniform(0.6, 1.1) * np.ones(3)
+        )
         green = palette.material(str(rng.choice(['grass', 'grass', 'gravel', 'ground'])))
+        green = palette.mixed(green, palette.material(str(rng.choice(['ground', 'grass']))), rng.uniform(0.0, 0.5))
         s = np.arange(0, self.route.length + 1e-6, 1.5)
         centre = (s[:-1] + s[1:]) / 2
         crossing = self._crossing(centre)
@@ -107,7 +141,9 @@ class _Street:
         line = float(rng.uniform(0.1, 0.18))
         bands: list[tuple[float, float, np.ndarray, np.ndarray, float, float]] = []
 
-        def band(a: float, b: float, material: np.ndarray | int, semantic: int, za: float = 0.0, zb: float = 0.0) -> None:
+        def band(
+            a: float, b: float, material: np.ndarray | int, semantic: int, za: float = 0.0, zb: float = 0.0
+        ) -> None:
             material = np.where(crossing, asphalt, np.broadcast_to(material, crossing.shape))
             bands.append((a, b, material, np.where(crossing, ROAD, semantic), za, zb))
 
@@ -130,9 +166,18 @@ class _Street:
                 profile.append((h + 0.2, h + 0.2 + self.verge, green, TERRAIN, k, k))
             if self.walk:
                 profile.append((self.edge - self.walk, self.edge, walk, SIDEWALK, k, k))
-            front = palette.material(str(rng.choice(['grass', 'slabs', 'grass', 'gravel', 'asphalt'] if self.walk else ['grass', 'ground', 'grass'])))
-            profile += [(self.edge, self.edge + 12, front, TERRAIN, k, k), (self.edge + 12, self.edge + far, green, TERRAIN, k, -0.1),
-                        (self.edge + far, self.edge + far + 3, green, TERRAIN, -0.1, -1.5)]
+            front = palette.material(
+                str(
+                    rng.choice(
+                        ['grass', 'slabs', 'grass', 'gravel', 'asphalt'] if self.walk else ['grass', 'ground', 'grass']
+                    )
+                )
+            )
+            profile += [
+                (self.edge, self.edge + 12, front, TERRAIN, k, k),
+                (self.edge + 12, self.edge + far, green, TERRAIN, k, -0.1),
+                (self.edge + far, self.edge + far + 3, green, TERRAIN, -0.1, -1.5),
+            ]
             for a, b, material, semantic, za, zb in profile:
                 band(*((a, b) if side > 0 else (-b, -a)), material, semantic, *((za, zb) if side > 0 else (zb, za)))
         flat = 1.0 - self._crossing(s)  # no kerb where a road joins
@@ -142,7 +187,13 @@ class _Street:
             rise = np.linspace(za, zb, steps + 1)
             points = self.route.at(s[:, None], grid_d[None])
             z = self.ground(points[..., 0], points[..., 1]) + np.where(rise > 0, rise * flat[:, None], rise)
-            strip = sheet(points[..., 0], points[..., 1], z, np.repeat(material[:, None], steps, 1), np.repeat(semantic[:, None], steps, 1))
+            strip = sheet(
+                points[..., 0],
+                points[..., 1],
+                z,
+                np.repeat(material[:, None], steps, 1),
+                np.repeat(semantic[:, None], steps, 1),
+            )
             along = np.broadcast_to(s[:, None], z.shape)
             across = np.broadcast_to(grid_d[None], z.shape)
             uv = np.stack([along, across], 2)
@@ -160,30 +211,40 @@ class _Street:
         z = self.ground(x, y) - 0.6 + (hills + rng.uniform(-5, 12)) * np.clip((away - 60) / 120, 0, 1) ** 1.5
         near = away < self.edge + 14
         z = np.where(near, z - 1.5, z)
-        material = self.palette.material(str(rng.choice(['grass', 'grass', 'ground', 'leaves'])), rng.uniform(0.5, 1) * np.ones(3), tile=9.0)
+        material = self.palette.material(
+            str(rng.choice(['grass', 'grass', 'ground', 'leaves'])), rng.uniform(0.5, 1) * np.ones(3), tile=9.0
+        )
         self.parts.append(sheet(x, y, z, material, TERRAIN))
         for _ in range(int(rng.integers(10, 60))):  # silhouettes
             s, side = rng.uniform(0, self.route.length), rng.choice([-1.0, 1.0])
             offset = side * rng.uniform(self.edge + 45, 160)
             if self.style == 'city' or (self.style != 'country' and rng.random() < 0.5):
-                block = buildings.building(rng, self.palette, rng.uniform(12, 40), rng.uniform(10, 20), rng.uniform(8, 45))
+                block = buildings.building(
+                    rng, self.palette, rng.uniform(12, 40), rng.uniform(10, 20), rng.uniform(8, 45)
+                )
                 self._place(block, s, offset, rng.uniform(0, 6), -0.5)
             else:
                 self._place(nature.tree(rng, self.palette, rng.uniform(8, 20), 250), s, offset, rng.uniform(0, 6), -0.6)
 
     def _blocks(self, side: float) -> None:
         """Fronts: houses, woods, walls, open land; a character for every 40 to 120 metres."""
-        rng, palette = self.rng, self.palette
+        rng = self.rng
         s = 0.0
         setback = rng.uniform(0.0, 3.0) if self.style == 'city' else rng.uniform(3, 9)
         while s < self.route.length:
             until = s + rng.uniform(40, 120)
-            shares = {'city': [0.72, 0.08, 0.08, 0.06, 0.06], 'suburb': [0.6, 0.15, 0.1, 0.08, 0.07],
-                      'country': [0.06, 0.44, 0.08, 0.37, 0.05], 'motorway': [0.05, 0.35, 0.3, 0.3, 0.0]}[self.style]
+            shares = {
+                'city': [0.72, 0.08, 0.08, 0.06, 0.06],
+                'suburb': [0.6, 0.15, 0.1, 0.08, 0.07],
+                'country': [0.06, 0.44, 0.08, 0.37, 0.05],
+                'motorway': [0.05, 0.35, 0.3, 0.3, 0.0],
+            }[self.style]
             kind = int(rng.choice(5, p=shares))
             storeys = rng.uniform(2, 7)
             while s < until:
-                s = {0: self._house, 1: self._wood, 2: self._wall, 3: self._open, 4: self._park_lot}[kind](s, side, setback, storeys)
+                s = {0: self._house, 1: self._wood, 2: self._wall, 3: self._open, 4: self._park_lot}[kind](
+                    s, side, setback, storeys
+                )
 
     def _house(self, s: float, side: float, setback: float, storeys: float) -> float:
         rng, palette = self.rng, self.palette
@@ -194,7 +255,9 @@ class _Street:
         if not self._crossing(middle, width / 2 + 3.5):
             height = rng.uniform(2.7, 6.5) if house else 3.1 * max(round(storeys + rng.normal(scale=0.8)), 1)
             back = max(setback + rng.normal(scale=0.8 if house else 0.15), 0.05)
-            mesh = buildings.building(rng, palette, width, rng.uniform(7, 11) if house else rng.uniform(9, 15), height, house)
+            mesh = buildings.building(
+                rng, palette, width, rng.uniform(7, 11) if house else rng.uniform(9, 15), height, house
+            )
             # The front faces the road, which is straight for the building and bends for us.
             self._place(mesh, middle, side * (self.edge + back + 0.3), 0.0 if side > 0 else np.pi, self.kerb)
             if setback > 2 and rng.random() < 0.7:
@@ -206,14 +269,35 @@ class _Street:
         kind = rng.random()
         middle = s + length / 2
         if kind < 0.35:
-            self._place(nature.hedge(rng, palette, length * rng.uniform(0.5, 0.9), rng.uniform(0.5, 2.0), 0.6), middle, side * (self.edge + 0.6))
+            self._place(
+                nature.hedge(rng, palette, length * rng.uniform(0.5, 0.9), rng.uniform(0.5, 2.0), 0.6),
+                middle,
+                side * (self.edge + 0.6),
+            )
         elif kind < 0.8:
-            self._place(furniture.fence(rng, palette, length * rng.uniform(0.6, 1.0)), middle, side * (self.edge + 0.3), lift=self.kerb)
+            self._place(
+                furniture.fence(rng, palette, length * rng.uniform(0.6, 1.0)),
+                middle,
+                side * (self.edge + 0.3),
+                lift=self.kerb,
+            )
         for _ in range(int(rng.integers(0, 4))):
             plant = nature.bush(rng, palette) if rng.random() < 0.6 else nature.tree(rng, palette, rng.uniform(2.5, 7))
-            self._place(plant, s + rng.uniform(0, length), side * (self.edge + rng.uniform(0.8, max(setback, 1.0))), rng.uniform(0, 6), self.kerb)
+            self._place(
+                plant,
+                s + rng.uniform(0, length),
+                side * (self.edge + rng.uniform(0.8, max(setback, 1.0))),
+                rng.uniform(0, 6),
+                self.kerb,
+            )
         if rng.random() < 0.3:
-            self._place(vehicles.car(rng, palette), s + rng.uniform(0, length), side * (self.edge + 3), np.pi / 2 * rng.choice([1, -1]), self.kerb)
+            self._place(
+                vehicles.car(rng, palette),
+                s + rng.uniform(0, length),
+                side * (self.edge + 3),
+                np.pi / 2 * rng.choice([1, -1]),
+                self.kerb,
+            )
 
     def _wood(self, s: float, side: float, setback: float, storeys: float) -> float:
         rng, palette = self.rng, self.palette
@@ -221,7 +305,11 @@ class _Street:
             at, away = s + rng.uniform(0, 7), self.edge + 0.8 + rng.exponential(6)
             if self._crossing(at, 4):
                 continue
-            plant = nature.bush(rng, palette, rng.uniform(0.5, 2.5)) if rng.random() < 0.4 else nature.tree(rng, palette, 0.0, 320)
+            plant = (
+                nature.bush(rng, palette, rng.uniform(0.5, 2.5))
+                if rng.random() < 0.4
+                else nature.tree(rng, palette, 0.0, 500)
+            )
             self._place(plant, at, side * min(away, self.edge + 32), rng.uniform(0, 6), self.kerb)
         return s + rng.uniform(4, 9)
 
@@ -246,7 +334,13 @@ class _Street:
         rng, palette = self.rng, self.palette
         for row in range(int(rng.integers(1, 3))):
             if rng.random() < 0.7 and not self._crossing(s + 1.3, 3.5):
-                self._place(vehicles.car(rng, palette), s + 1.3, side * (self.edge + 4 + 7.5 * row), np.pi / 2 * rng.choice([1, -1]), self.kerb)
+                self._place(
+                    vehicles.car(rng, palette),
+                    s + 1.3,
+                    side * (self.edge + 4 + 7.5 * row),
+                    np.pi / 2 * rng.choice([1, -1]),
+                    self.kerb,
+                )
         return s + rng.uniform(2.5, 3.2)
 
     def _kerbside(self, side: float) -> None:
@@ -260,7 +354,12 @@ class _Street:
                 length = float(np.ptp(mesh.vertices[:, 0]))
                 if rng.random() < share and not self._crossing(s + length / 2, length / 2 + 3):
                     facing = 0.0 if (side == -self.side) ^ (rng.random() < 0.15) else np.pi
-                    self._place(mesh, s + length / 2, side * (self.half - 1.15 + rng.normal(scale=0.08)), facing + rng.normal(scale=0.02))
+                    self._place(
+                        mesh,
+                        s + length / 2,
+                        side * (self.half - 1.15 + rng.normal(scale=0.08)),
+                        facing + rng.normal(scale=0.02),
+                    )
                 s += length + rng.uniform(0.5, 2.5)
         spacing = rng.uniform(7, 30)
         trees = rng.random() < (0.6 if self.style != 'motorway' else 0.2)
@@ -268,9 +367,13 @@ class _Street:
         first = rng.uniform(0, spacing)
         for s in np.arange(first, self.route.length, spacing):
             if trees and not self._crossing(s, 3):
-                self._place(nature.tree(rng, palette, rng.uniform(4, 11), 420), s, side * line, rng.uniform(0, 6), self.kerb)
+                self._place(
+                    nature.tree(rng, palette, rng.uniform(4, 11), 900), s, side * line, rng.uniform(0, 6), self.kerb
+                )
         for s in np.arange(rng.uniform(0, 30), self.route.length, rng.uniform(18, 45)):
-            self._place(furniture.lamp_post(rng, palette), s, side * (line + 0.2), 0.0 if side > 0 else np.pi, self.kerb)
+            self._place(
+                furniture.lamp_post(rng, palette), s, side * (line + 0.2), 0.0 if side > 0 else np.pi, self.kerb
+            )
         density = {'city': 1.0, 'suburb': 0.6, 'country': 0.25, 'motorway': 0.25}[self.style]
         for s in _scattered(rng, self.route.length, 0.12 * density):
             thing, across = self._roadside_thing(side)
@@ -282,7 +385,13 @@ class _Street:
         for s in _scattered(rng, self.route.length, 0.025):
             size = float(np.exp(rng.uniform(np.log(0.3), np.log(4))))
             lift = float(rng.choice([0.0, rng.uniform(0.5, 5)], p=[0.75, 0.25]))
-            self._place(furniture.oddity(rng, palette, size), s, side * (self.edge + rng.uniform(-0.5, 8)), rng.uniform(0, 6), lift)
+            self._place(
+                furniture.oddity(rng, palette, size),
+                s,
+                side * (self.edge + rng.uniform(-0.5, 8)),
+                rng.uniform(0, 6),
+                lift,
+            )
         if self.style in ('country', 'motorway') and rng.random() < 0.6:
             for s in np.arange(10, self.route.length, 12.0):
                 if not self._crossing(s, 8):
@@ -318,10 +427,12 @@ class _Street:
             self.parts.append(tube(np.array([[x, y, z - 0.5], [x, y, z + height + 0.3]]), 0.12, 7, wood, POLE))
             tops.append([x, y, z + height])
         share = np.linspace(0, 1, 6)[:, None]
-        for first, second in zip(tops[:-1], tops[1:]):
+        for first, second in itertools.pairwise(tops):
             line = np.array(first) * (1 - share) + np.array(second) * share
             for lower in range(int(2 + height % 2)):
-                self.parts.append(tube(line - [0, 0, 1] * (0.8 * 4 * share * (1 - share) + 0.4 * lower), 0.012, 3, wood, POLE))
+                self.parts.append(
+                    tube(line - [0, 0, 1] * (0.8 * 4 * share * (1 - share) + 0.4 * lower), 0.012, 3, wood, POLE)
+                )
 
     def _across(self) -> None:
         rng, palette = self.rng, self.palette
@@ -371,7 +482,11 @@ class _Street:
                 add(nature.person(rng, palette), start + speed * (times + 1.0), across, self.kerb)
             for start in _scattered(rng, self.route.length, 0.008 * busy):
                 side = rng.choice([-1.0, 1.0])
-                add(nature.person(rng, palette, riding=True), start - self.side * side * rng.uniform(3, 6) * (times + 1.0), side * (self.half - self.parking - 0.6))
+                add(
+                    nature.person(rng, palette, riding=True),
+                    start - self.side * side * rng.uniform(3, 6) * (times + 1.0),
+                    side * (self.half - self.parking - 0.6),
+                )
         return movers
 
 

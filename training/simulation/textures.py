@@ -31,6 +31,9 @@ class Surfaces:
         glow: (M,) float32 light of its own.
         reflectivity: (M,) float32 of the lidar's light, 0 to 1; above 1 = retroreflecting.
         glass: (M,) float32 share of the lidar's light that passes, 0 = opaque.
+        share: (M,) float32 share of the area that the second material covers.
+        second: (M,) int32 material that shows in patches, -1 = none.
+        mask: (``SIZE``, ``SIZE``) float32, tileable, evenly spread over 0 to 1; decides where the patches are.
     """
 
     texels: np.ndarray
@@ -41,18 +44,23 @@ class Surfaces:
     glow: np.ndarray
     reflectivity: np.ndarray
     glass: np.ndarray
+    share: np.ndarray
+    second: np.ndarray
+    mask: np.ndarray
 
 
 class Palette:
     """Makes materials on request; textures are drawn when first asked for."""
 
-    def __init__(self, rng: np.random.Generator, photographs: list[Path] | None = None, photo_share: float = 0.15) -> None:
+    def __init__(
+        self, rng: np.random.Generator, photographs: list[Path] | None = None, photo_share: float = 0.15
+    ) -> None:
         """Make an empty palette.
 
         Args:
             rng: random numbers.
             photographs: image files whose crops become textures.
-            photo_share: share of the materials that take a photograph in place of the procedural texture, if there are any.
+            photo_share: share of the materials that take a photograph, if there are any, and no procedural texture.
         """
         self._rng = rng
         self._textures: list[np.ndarray] = []
@@ -62,8 +70,15 @@ class Palette:
         self._photo_share = photo_share if self._photographs else 0.0
 
     def material(
-        self, kind: str, tint: tuple[float, float, float] | np.ndarray | None = None, tile: float | tuple[float, float] = 0.0,
-        gloss: float = 0.0, glow: float = 0.0, reflectivity: float | None = None, glass: float = 0.0, photo: bool = True,
+        self,
+        kind: str,
+        tint: tuple[float, float, float] | np.ndarray | None = None,
+        tile: float | tuple[float, float] = 0.0,
+        gloss: float = 0.0,
+        glow: float = 0.0,
+        reflectivity: float | None = None,
+        glass: float = 0.0,
+        photo: bool = True,
     ) -> int:
         """Make a material.
 
@@ -96,15 +111,30 @@ class Palette:
             reflectivity = float(np.clip(0.06 + 0.9 * mean * rng.lognormal(0, 0.35) + 0.12 * rng.random(), 0.03, 0.95))
             if kind in ('leaves', 'grass', 'needles'):
                 reflectivity = float(rng.uniform(0.25, 0.6))
-        self._rows.append((texture, 1 / u, 1 / v, *tint, gloss, glow, reflectivity, glass))
+        self._rows.append((texture, 1 / u, 1 / v, *tint, gloss, glow, reflectivity, glass, 0.0, -1))
+        return len(self._rows) - 1
+
+    def mixed(self, first: int, second: int, share: float) -> int:
+        """Make a material of two: ``second`` shows in patches that cover ``share`` of the area of ``first``."""
+        self._rows.append((*self._rows[first][:10], share, second))
         return len(self._rows) - 1
 
     def surfaces(self) -> Surfaces:
         """Freeze what was made."""
-        rows = np.array(self._rows, np.float32).reshape(len(self._rows), 10)
+        rows = np.array(self._rows, np.float32).reshape(len(self._rows), 12)
         texels = np.concatenate([_pyramid(texture) for texture in self._textures])
-        return Surfaces(texels, rows[:, 0].astype(np.int32), *(np.ascontiguousarray(rows[:, a:b]) for a, b in ((1, 3), (3, 6))),
-                        *(np.ascontiguousarray(rows[:, k]) for k in range(6, 10)))
+        rank = np.empty(SIZE * SIZE, np.float32)
+        rank[np.argsort(noise(self._rng, 1.15).ravel())] = np.linspace(0, 1, SIZE * SIZE)
+        column = [np.ascontiguousarray(rows[:, k]) for k in range(12)]
+        return Surfaces(
+            texels,
+            column[0].astype(np.int32),
+            np.ascontiguousarray(rows[:, 1:3]),
+            np.ascontiguousarray(rows[:, 3:6]),
+            *column[6:11],
+            column[11].astype(np.int32),
+            rank.reshape(SIZE, SIZE),
+        )
 
     def _procedural(self, kind: str) -> int:
         painter, _, variants = PAINTERS[kind]
@@ -120,7 +150,9 @@ class Palette:
             path = self._photographs[int(self._rng.integers(len(self._photographs)))]
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
-                raise RecordingError(f'{str(path)!r} cannot be decoded as an image; take it out of the folder of textures')
+                raise RecordingError(
+                    f'{str(path)!r} cannot be decoded as an image; take it out of the folder of textures'
+                )
             made.append(self._add(_crop(self._rng, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))))
             return made[-1]
         return made[int(self._rng.integers(len(made)))]
@@ -208,8 +240,9 @@ def _ground(rng: np.random.Generator) -> np.ndarray:
 
 
 def _gravel(rng: np.random.Generator) -> np.ndarray:
-    stones = cv2.GaussianBlur(noise(rng, 0.0), (0, 0), rng.uniform(1, 2.5))
-    return _coloured(np.sign(stones) * np.sqrt(np.abs(stones)) * 2 + 0.4 * noise(rng, 1), 0.3, _gray(rng, 90, 160, 0.08))
+    stones = cv2.GaussianBlur(noise(rng, 0.0), (0, 0), rng.uniform(0.8, 1.8))
+    stones = stones / stones.std() + 0.5 * noise(rng, 0.3) + 0.5 * noise(rng, 1.1)
+    return _coloured(stones, rng.uniform(0.1, 0.22), _gray(rng, 90, 160, 0.05))
 
 
 def _grass(rng: np.random.Generator) -> np.ndarray:
@@ -247,7 +280,9 @@ def _bricks(rng: np.random.Generator) -> np.ndarray:
     row = np.floor(y * rows)
     shifted = x * columns + 0.5 * (row % 2)
     mortar = (np.mod(y * rows, 1) < rng.uniform(0.1, 0.2)) | (np.mod(shifted, 1) < 0.07)
-    tone = rng.normal(1, rng.uniform(0.05, 0.2), (rows, columns))[row.astype(int), np.floor(shifted).astype(int) % columns]
+    tone = rng.normal(1, rng.uniform(0.05, 0.2), (rows, columns))[
+        row.astype(int), np.floor(shifted).astype(int) % columns
+    ]
     red = rng.random() < 0.7
     colour = np.array([150, 85, 65]) * rng.uniform(0.7, 1.2) if red else _gray(rng, 130, 210)
     image = colour * (tone * (1 + 0.06 * noise(rng, 0.5)))[..., None]
@@ -336,7 +371,13 @@ def _cardboard(rng: np.random.Generator) -> np.ndarray:
     x, y = rng.integers(20, 150, 2)
     cv2.rectangle(image, (int(x), int(y)), (int(x) + 70, int(y) + 45), (235, 235, 235), -1)
     for k in range(4):
-        cv2.line(image, (int(x) + 8, int(y) + 9 + 9 * k), (int(x) + int(rng.integers(25, 62)), int(y) + 9 + 9 * k), (40,) * 3, 2)
+        cv2.line(
+            image,
+            (int(x) + 8, int(y) + 9 + 9 * k),
+            (int(x) + int(rng.integers(25, 62)), int(y) + 9 + 9 * k),
+            (40,) * 3,
+            2,
+        )
     return image
 
 
@@ -353,8 +394,16 @@ def _poster(rng: np.random.Generator) -> np.ndarray:
             cv2.circle(image, tuple(map(int, p)), int(rng.integers(8, 80)), colour, -1)
         else:
             word = ''.join(chr(65 + int(letter)) for letter in rng.integers(0, 26, int(rng.integers(2, 7))))
-            cv2.putText(image, word, (int(p[0] * 0.5), int(p[1])), cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.8, 3.5), colour,
-                        int(rng.integers(2, 8)), cv2.LINE_AA)
+            cv2.putText(
+                image,
+                word,
+                (int(p[0] * 0.5), int(p[1])),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                rng.uniform(0.8, 3.5),
+                colour,
+                int(rng.integers(2, 8)),
+                cv2.LINE_AA,
+            )
     return image
 
 
@@ -369,11 +418,26 @@ def _chaos(rng: np.random.Generator) -> np.ndarray:
 
 
 PAINTERS = {
-    'asphalt': (_asphalt, 5.0, 3), 'ground': (_ground, 4.0, 3), 'gravel': (_gravel, 3.0, 2), 'grass': (_grass, 4.0, 4),
-    'leaves': (_leaves, 1.5, 5), 'needles': (_needles, 1.5, 2), 'bark': (_bark, 1.0, 2), 'plaster': (_plaster, 5.0, 4),
-    'bricks': (_bricks, 2.5, 3), 'slabs': (_slabs, 2.0, 4), 'concrete': (_concrete, 4.0, 3), 'wood': (_wood, 1.5, 3),
-    'metal': (_metal, 1.5, 3), 'paint': (_paint, 2.0, 2), 'rubber': (_rubber, 1.0, 1), 'fabric': (_fabric, 0.7, 4),
-    'rooftiles': (_rooftiles, 3.0, 2), 'facade': (_facade, 8.0, 5), 'cardboard': (_cardboard, 0.6, 3),
-    'poster': (_poster, 2.0, 6), 'chaos': (_chaos, 1.5, 6),
+    'asphalt': (_asphalt, 5.0, 3),
+    'ground': (_ground, 4.0, 3),
+    'gravel': (_gravel, 3.0, 2),
+    'grass': (_grass, 4.0, 4),
+    'leaves': (_leaves, 1.5, 5),
+    'needles': (_needles, 1.5, 2),
+    'bark': (_bark, 1.0, 2),
+    'plaster': (_plaster, 5.0, 4),
+    'bricks': (_bricks, 2.5, 3),
+    'slabs': (_slabs, 2.0, 4),
+    'concrete': (_concrete, 4.0, 3),
+    'wood': (_wood, 1.5, 3),
+    'metal': (_metal, 1.5, 3),
+    'paint': (_paint, 2.0, 2),
+    'rubber': (_rubber, 1.0, 1),
+    'fabric': (_fabric, 0.7, 4),
+    'rooftiles': (_rooftiles, 3.0, 2),
+    'facade': (_facade, 8.0, 5),
+    'cardboard': (_cardboard, 0.6, 3),
+    'poster': (_poster, 2.0, 6),
+    'chaos': (_chaos, 1.5, 6),
 }
 """Kind of texture -> how it is painted, metres that it usually covers, variants per world."""

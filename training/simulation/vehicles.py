@@ -1,17 +1,30 @@
-"""Cars, vans, trucks, buses, bicycles: built from a few measures, different each time. x is forward, the origin on the ground."""
+"""Cars, vans, trucks, buses, bicycles, built from a few measures: x is forward, the origin on the ground."""
 
 from __future__ import annotations
 
 import numpy as np
+
 from depth_ros_training.simulation.mesh import Mesh, box, cylinder, loft, merge, quads, tilt, tube
 from depth_ros_training.simulation.semantics import BICYCLE, BUS, CAR, MOTORCYCLE, TRUCK
 from depth_ros_training.simulation.textures import Palette
 
 # Share of cars by colour, linear RGB: mostly white, black, grey, silver.
-_PAINTS = np.array([
-    [0.85, 0.85, 0.85], [0.02, 0.02, 0.022], [0.12, 0.12, 0.13], [0.4, 0.41, 0.42], [0.25, 0.26, 0.28], [0.02, 0.05, 0.25],
-    [0.45, 0.02, 0.02], [0.05, 0.12, 0.35], [0.02, 0.12, 0.05], [0.5, 0.42, 0.25], [0.7, 0.5, 0.05], [0.3, 0.12, 0.02],
-])
+_PAINTS = np.array(
+    [
+        [0.85, 0.85, 0.85],
+        [0.02, 0.02, 0.022],
+        [0.12, 0.12, 0.13],
+        [0.4, 0.41, 0.42],
+        [0.25, 0.26, 0.28],
+        [0.02, 0.05, 0.25],
+        [0.45, 0.02, 0.02],
+        [0.05, 0.12, 0.35],
+        [0.02, 0.12, 0.05],
+        [0.5, 0.42, 0.25],
+        [0.7, 0.5, 0.05],
+        [0.3, 0.12, 0.02],
+    ]
+)
 _SHARES = np.array([5, 5, 5, 4, 3, 2, 2, 2, 1, 1, 1, 1.0])
 
 
@@ -24,23 +37,33 @@ def _paint(rng: np.random.Generator, palette: Palette) -> int:
 
 
 def _glass(rng: np.random.Generator, palette: Palette) -> int:
-    return palette.material('paint', np.full(3, rng.uniform(0.01, 0.05)), gloss=float(rng.uniform(0.8, 2.0)), reflectivity=0.05,
-                            glass=float(rng.uniform(0.6, 0.95)), photo=False)
+    return palette.material(
+        'paint',
+        np.full(3, rng.uniform(0.01, 0.05)),
+        gloss=float(rng.uniform(0.8, 2.0)),
+        reflectivity=0.05,
+        glass=float(rng.uniform(0.6, 0.95)),
+        photo=False,
+    )
 
 
-def _wheels(rng: np.random.Generator, palette: Palette, axles: np.ndarray, track: float, radius: float, semantic: int) -> Mesh:
+def _wheels(
+    rng: np.random.Generator, palette: Palette, axles: np.ndarray, track: float, radius: float, semantic: int
+) -> Mesh:
     rubber = palette.material('rubber', np.full(3, 0.35), reflectivity=0.05, photo=False)
     rim = palette.material('metal', np.full(3, rng.uniform(0.15, 0.7)), gloss=0.3, photo=False)
     width = radius * 0.62
-    wheel = merge([
-        cylinder(radius, width, 16, rubber, semantic),
-        cylinder(radius * 0.65, width + 0.02, 12, rim, semantic).moved(z=-0.01),
-    ]).placed(tilt(np.pi / 2, 0), (0, width / 2, radius))
+    wheel = merge(
+        [
+            cylinder(radius, width, 16, rubber, semantic),
+            cylinder(radius * 0.65, width + 0.02, 12, rim, semantic).moved(z=-0.01),
+        ]
+    ).placed(tilt(np.pi / 2, 0), (0, width / 2, radius))
     return merge([wheel.moved(x, side * (track / 2 - width / 2)) for x in axles for side in (-1, 1)])
 
 
 def _shell(stations: np.ndarray, floor: float, paint: int, glass: int, cabin: tuple[int, int], semantic: int) -> Mesh:
-    """Body over stations (x, belt height, belt half width, roof height, roof half width), windows between cabin stations."""
+    """Body over stations (x, belt height, half width there, roof height, half width there), with windows."""
     sections = []
     for x, belt, half, roof, top in stations:
         right = [[x, -half * 0.97, floor], [x, -half, (floor + belt) * 0.55], [x, -half, belt], [x, -top, roof]]
@@ -58,9 +81,13 @@ def _shell(stations: np.ndarray, floor: float, paint: int, glass: int, cabin: tu
     return merge([skin, *ends, *lower, bottom])
 
 
-def _details(rng: np.random.Generator, palette: Palette, length: float, width: float, belt: float, semantic: int) -> Mesh:
+def _details(
+    rng: np.random.Generator, palette: Palette, length: float, width: float, belt: float, semantic: int
+) -> Mesh:
     front = palette.material('paint', np.full(3, 0.8), gloss=1.0, glow=0.3, reflectivity=0.4, photo=False)
-    back = palette.material('paint', (0.5, 0.01, 0.01), gloss=0.6, glow=float(rng.uniform(0.2, 1.2)), reflectivity=1.5, photo=False)
+    back = palette.material(
+        'paint', (0.5, 0.01, 0.01), gloss=0.6, glow=float(rng.uniform(0.2, 1.2)), reflectivity=1.5, photo=False
+    )
     plate = palette.material('poster', np.full(3, 0.9), tile=(0.52, 0.12), reflectivity=3.0, photo=False)
     dark = palette.material('rubber', np.full(3, 0.3), reflectivity=0.05, photo=False)
     parts = []
@@ -86,26 +113,32 @@ def car(rng: np.random.Generator, palette: Palette) -> Mesh:
     nose, windscreen, roof_front = a * 0.96, a * rng.uniform(0.38, 0.5), a * rng.uniform(0.02, 0.16)
     if style == 4:
         windscreen, roof_front = a * 0.62, a * 0.35
-    roof_back, tail = {0: (-0.75, -0.95), 1: (-0.42, -0.72), 2: (-0.85, -0.96), 3: (-0.88, -0.96), 4: (-0.92, -0.97)}[style]
+    roof_back, tail = {0: (-0.75, -0.95), 1: (-0.42, -0.72), 2: (-0.85, -0.96), 3: (-0.88, -0.96), 4: (-0.92, -0.97)}[
+        style
+    ]
     deck = belt + 0.02
     thin = half * 0.9
-    stations = np.array([
-        [a, hood * 0.8, half * 0.88, hood * 0.82, thin * 0.9],
-        [nose, hood * 0.96, half * 0.97, hood, thin],
-        [windscreen, belt, half, belt + 0.02, thin],
-        [roof_front, belt, half, height * 0.98, top],
-        [(roof_front + roof_back * a) / 2, belt, half, height, top],
-        [roof_back * a, belt, half, height * 0.97, top],
-        [tail * a, belt, half * 0.98, deck, thin],
-        [-a, belt * 0.92, half * 0.92, deck * 0.95, thin * 0.95],
-    ])
+    stations = np.array(
+        [
+            [a, hood * 0.8, half * 0.88, hood * 0.82, thin * 0.9],
+            [nose, hood * 0.96, half * 0.97, hood, thin],
+            [windscreen, belt, half, belt + 0.02, thin],
+            [roof_front, belt, half, height * 0.98, top],
+            [(roof_front + roof_back * a) / 2, belt, half, height, top],
+            [roof_back * a, belt, half, height * 0.97, top],
+            [tail * a, belt, half * 0.98, deck, thin],
+            [-a, belt * 0.92, half * 0.92, deck * 0.95, thin * 0.95],
+        ]
+    )
     floor = 0.18 if style != 3 else 0.26
     radius = rng.uniform(0.3, 0.35) if style != 3 else rng.uniform(0.34, 0.4)
-    return merge([
-        _shell(stations, floor, paint, glass, (2, 6), CAR),
-        _wheels(rng, palette, np.array([a * 0.62, -a * 0.6]), width + 0.02, radius, CAR),
-        _details(rng, palette, length, width, belt, CAR),
-    ])
+    return merge(
+        [
+            _shell(stations, floor, paint, glass, (2, 6), CAR),
+            _wheels(rng, palette, np.array([a * 0.62, -a * 0.6]), width + 0.02, radius, CAR),
+            _details(rng, palette, length, width, belt, CAR),
+        ]
+    )
 
 
 def van(rng: np.random.Generator, palette: Palette) -> Mesh:
@@ -113,15 +146,24 @@ def van(rng: np.random.Generator, palette: Palette) -> Mesh:
     paint, glass = _paint(rng, palette), _glass(rng, palette)
     length, width, height = rng.uniform(4.8, 6.5), rng.uniform(1.9, 2.1), rng.uniform(1.95, 2.7)
     a, half, belt = length / 2, width / 2, 1.15
-    stations = np.array([
-        [a, 0.75, half * 0.9, 0.78, half * 0.85], [a * 0.95, 1.0, half, 1.05, half * 0.9], [a * 0.72, belt, half, belt + 0.05, half * 0.9],
-        [a * 0.48, belt, half, height * 0.97, half * 0.88], [a * 0.1, belt, half, height, half * 0.9],
-        [-a * 0.98, belt, half, height, half * 0.9], [-a, belt, half * 0.97, height * 0.97, half * 0.88],
-    ])
-    return merge([
-        _shell(stations, 0.22, paint, glass, (2, 4), CAR), _wheels(rng, palette, np.array([a * 0.62, -a * 0.58]), width, 0.34, CAR),
-        _details(rng, palette, length, width, 1.1, CAR),
-    ])
+    stations = np.array(
+        [
+            [a, 0.75, half * 0.9, 0.78, half * 0.85],
+            [a * 0.95, 1.0, half, 1.05, half * 0.9],
+            [a * 0.72, belt, half, belt + 0.05, half * 0.9],
+            [a * 0.48, belt, half, height * 0.97, half * 0.88],
+            [a * 0.1, belt, half, height, half * 0.9],
+            [-a * 0.98, belt, half, height, half * 0.9],
+            [-a, belt, half * 0.97, height * 0.97, half * 0.88],
+        ]
+    )
+    return merge(
+        [
+            _shell(stations, 0.22, paint, glass, (2, 4), CAR),
+            _wheels(rng, palette, np.array([a * 0.62, -a * 0.58]), width, 0.34, CAR),
+            _details(rng, palette, length, width, 1.1, CAR),
+        ]
+    )
 
 
 def truck(rng: np.random.Generator, palette: Palette) -> Mesh:
@@ -131,16 +173,27 @@ def truck(rng: np.random.Generator, palette: Palette) -> Mesh:
     cab, cab_height = 2.0, min(height, rng.uniform(2.5, 3.6))
     front = length / 2
     dark = palette.material('metal', np.full(3, 0.08), photo=False)
-    cargo = palette.material(str(rng.choice(['metal', 'paint', 'poster'])), rng.uniform(0.3, 1.0, 3), tile=float(rng.uniform(2, 6)))
+    cargo = palette.material(
+        str(rng.choice(['metal', 'paint', 'poster'])), rng.uniform(0.3, 1.0, 3), tile=float(rng.uniform(2, 6))
+    )
     parts = [
         box(cab, width * 0.96, cab_height - 0.5, paint, TRUCK).moved(front - cab / 2, 0, 0.5),
-        quads(np.array([[front + 0.01, y, z] for y, z in ((-1.05, 1.5), (1.05, 1.5), (1.0, 2.35), (-1.0, 2.35))]), glass, TRUCK),
+        quads(
+            np.array([[front + 0.01, y, z] for y, z in ((-1.05, 1.5), (1.05, 1.5), (1.0, 2.35), (-1.0, 2.35))]),
+            glass,
+            TRUCK,
+        ),
         box(length, 0.9, 0.25, dark, TRUCK).moved(0, 0, 0.7),
     ]
     for side in (-1, 1):
         y = side * (width * 0.48 + 0.005)
-        parts.append(quads(np.array([[front - 1.2, y, 1.5], [front - 0.3, y, 1.5], [front - 0.35, y, 2.2], [front - 1.2, y, 2.2]]),
-                           glass, TRUCK))
+        parts.append(
+            quads(
+                np.array([[front - 1.2, y, 1.5], [front - 0.3, y, 1.5], [front - 0.35, y, 2.2], [front - 1.2, y, 2.2]]),
+                glass,
+                TRUCK,
+            )
+        )
     bed, middle = length - cab - 0.4, front - cab - 0.4 - (length - cab - 0.4) / 2
     kind = rng.random()
     if kind < 0.6:
@@ -150,8 +203,7 @@ def truck(rng: np.random.Generator, palette: Palette) -> Mesh:
         parts.append(tank)
     else:
         parts.append(box(bed, width, 0.2, dark, TRUCK).moved(middle, 0, 1.0))
-        for side in (-1, 1):
-            parts.append(box(bed, 0.05, 0.6, cargo, TRUCK).moved(middle, side * width / 2, 1.2))
+        parts += [box(bed, 0.05, 0.6, cargo, TRUCK).moved(middle, side * width / 2, 1.2) for side in (-1, 1)]
     axles = np.array([front - 1.2, *np.linspace(-front + 1.0, -front + 2.3, 2)])
     parts += [_wheels(rng, palette, axles, width, 0.5, TRUCK), _details(rng, palette, length, width, 1.3, TRUCK)]
     return merge(parts)
@@ -162,11 +214,17 @@ def bus(rng: np.random.Generator, palette: Palette) -> Mesh:
     paint, glass = _paint(rng, palette), _glass(rng, palette)
     length, width, height = rng.uniform(10, 13), 2.5, rng.uniform(2.9, 3.3)
     a = length / 2
-    parts = [box(length, width, 0.9, paint, BUS).moved(z=0.3), box(length, width, 0.4, paint, BUS).moved(z=height - 0.4)]
+    parts = [
+        box(length, width, 0.9, paint, BUS).moved(z=0.3),
+        box(length, width, 0.4, paint, BUS).moved(z=height - 0.4),
+    ]
     parts.append(box(length - 0.02, width - 0.06, height - 1.6, glass, BUS).moved(z=1.2))
-    for x in np.linspace(-a + 0.06, a - 0.06, int(length / 1.4)):
-        parts.append(box(0.12, width, height - 1.6, paint, BUS).moved(x, 0, 1.2))
-    parts += [_wheels(rng, palette, np.array([a * 0.6, -a * 0.5]), width, 0.48, BUS), _details(rng, palette, length, width, 1.2, BUS)]
+    post = box(0.12, width, height - 1.6, paint, BUS)
+    parts += [post.moved(x, 0, 1.2) for x in np.linspace(-a + 0.06, a - 0.06, int(length / 1.4))]
+    parts += [
+        _wheels(rng, palette, np.array([a * 0.6, -a * 0.5]), width, 0.48, BUS),
+        _details(rng, palette, length, width, 1.2, BUS),
+    ]
     return merge(parts)
 
 
@@ -179,15 +237,28 @@ def bicycle(rng: np.random.Generator, palette: Palette, motor: bool = False) -> 
     angle = np.linspace(0, 2 * np.pi, 17)
     ring = np.stack([np.cos(angle) * radius, 0 * angle, np.sin(angle) * radius + radius], 1)
     thick = 0.055 if motor else 0.018
-    parts = [tube(ring + [x, 0, 0], thick, 6, rubber, semantic) for x in (-base, base)]
+    parts = [tube(ring + np.array([x, 0, 0]), thick, 6, rubber, semantic) for x in (-base, base)]
     for k in range(0, 16, 4 if motor else 2):
-        for x in (-base, base):
-            parts.append(tube(np.array([[x, 0, radius], ring[k] + [x, 0, 0]]), 0.004 if not motor else 0.012, 3, rubber, semantic))
-    joints = {'rear': (-base, radius), 'pedal': (-0.05, 0.28), 'saddle': (-0.2, 0.85), 'head': (0.36, 0.85), 'front': (base, radius),
-              'bar': (0.33, 1.02)}
+        spoke = tube(np.array([[0, 0, radius], ring[k]]), 0.012 if motor else 0.004, 3, rubber, semantic)
+        parts += [spoke.moved(x) for x in (-base, base)]
+    joints = {
+        'rear': (-base, radius),
+        'pedal': (-0.05, 0.28),
+        'saddle': (-0.2, 0.85),
+        'head': (0.36, 0.85),
+        'front': (base, radius),
+        'bar': (0.33, 1.02),
+    }
     bar = 0.018 if not motor else 0.04
-    for first, second in (('rear', 'pedal'), ('pedal', 'saddle'), ('rear', 'saddle'), ('saddle', 'head'), ('pedal', 'head'),
-                          ('head', 'front'), ('head', 'bar')):
+    for first, second in (
+        ('rear', 'pedal'),
+        ('pedal', 'saddle'),
+        ('rear', 'saddle'),
+        ('saddle', 'head'),
+        ('pedal', 'head'),
+        ('head', 'front'),
+        ('head', 'bar'),
+    ):
         line = np.array([[joints[k][0], 0, joints[k][1]] for k in (first, second)])
         parts.append(tube(line, bar, 5, frame, semantic))
     parts.append(tube(np.array([[0.33, -0.28, 1.02], [0.33, 0.28, 1.02]]), bar, 5, rubber, semantic))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
+
 from depth_ros_training.simulation.mesh import Mesh
 from depth_ros_training.simulation.scene import Mover
 from depth_ros_training.simulation.textures import Surfaces, noise
-from scipy.spatial import cKDTree
 
 Ground = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Height of the ground in metres at x and y."""
@@ -174,14 +175,17 @@ def daylight(rng: np.random.Generator) -> Light:
     elevation = np.deg2rad(rng.uniform(8, 70))
     azimuth = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-    overcast = float(np.clip(rng.normal(0.35, 0.4), 0, 1))
+    overcast = float(np.clip(rng.normal(0.15, 0.45), 0, 1))
     warm = np.exp(-elevation * 3)
-    sun = np.array([1.0, 1 - 0.25 * warm, 1 - 0.55 * warm]) * rng.uniform(0.9, 1.6) * (1 - overcast) ** 1.5
-    blue = np.array([0.35, 0.55, 1.0])
-    zenith = blue * rng.uniform(0.35, 0.8) * (1 - overcast) + rng.uniform(0.6, 1.1) * overcast
-    horizon = np.array([0.85, 0.9, 1.0]) * rng.uniform(0.7, 1.1) * (1 - overcast) + rng.uniform(0.7, 1.2) * overcast
-    above = (0.6 * zenith + 0.4 * horizon) * rng.uniform(0.35, 0.6) + 0.25 * overcast
-    below = above * rng.uniform(0.35, 0.6) + 0.12 * sun * np.sin(elevation)
-    haze = float(np.exp(rng.uniform(np.log(1 / 4000), np.log(1 / 500)))) if rng.random() < 0.85 else 1 / rng.uniform(80, 400)
+    sun = np.array([1.0, 1 - 0.25 * warm, 1 - 0.55 * warm]) * rng.uniform(1.3, 2.4) * (1 - overcast) ** 1.5
+    zenith = np.array([0.35, 0.58, 1.0]) * rng.uniform(0.25, 0.6) * (1 - overcast) + rng.uniform(0.5, 0.9) * overcast
+    horizon = np.array([0.8, 0.9, 1.0]) * rng.uniform(0.45, 0.9) * (1 - overcast) + rng.uniform(0.6, 1.0) * overcast
+    above = (0.6 * zenith + 0.4 * horizon) * rng.uniform(0.5, 0.8) + 0.2 * overcast
+    below = above * rng.uniform(0.35, 0.6) + 0.1 * sun * np.sin(elevation)
+    haze = (
+        float(np.exp(rng.uniform(np.log(1 / 4000), np.log(1 / 500))))
+        if rng.random() < 0.85
+        else 1 / rng.uniform(80, 400)
+    )
     clouds = np.clip(noise(rng, 1.2) * rng.uniform(0.3, 0.8) + rng.uniform(-0.6, 0.6), 0, 1).astype(np.float32)
     return Light(direction, sun, above, below, zenith, horizon, haze, clouds, np.zeros((0, 6), np.float32))
