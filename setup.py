@@ -41,7 +41,7 @@ setup(
         (f'share/{NAME}/config/rviz', glob('config/rviz/*.rviz')),
     ],
     zip_safe=False,
-    install_requires=['setuptools', 'numpy', 'opencv-python-headless', 'scipy', 'numba', 'pyyaml', 'rosbags>=0.10'],
+    install_requires=['setuptools', 'numpy', 'opencv-python-headless', 'numba', 'pyyaml', 'rosbags>=0.10'],
     extras_require={
         'ros': ROS_WHEELS,
         'open3d': ['open3d'],
@@ -57,7 +57,7 @@ setup(
         ],
         'openvino': ['openvino'],
         'onnxruntime': ['onnxruntime'],
-        'test': ['pytest', 'cv-bridge', 'catkin_pkg'],
+        'test': ['pytest', 'scipy', 'cv-bridge', 'catkin_pkg'],
     },
     entry_points={
         'console_scripts': [

@@ -5,11 +5,11 @@ All give a value wherever ``samples.coverage`` says that the measurements reach,
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numba import njit
-from scipy.interpolate import LinearNDInterpolator
-from scipy.spatial import QhullError
 
 from depth_ros.estimators.samples import Samples, collect, coverage
 from depth_ros.types import Frame, SparseDepth
@@ -17,6 +17,8 @@ from depth_ros.types import Frame, SparseDepth
 # Share of the depth by which an estimate is off one sample spacing away from the nearest measurement: the stated
 # uncertainty of the methods that have no better idea of it. Street scenes: half of all pixels.
 _RELATIVE_STD = 0.15
+# Triangles smaller than this (twice the area, px^2) are lines; pixels on an edge belong to both sides.
+_MIN_AREA, _ON_EDGE = 1e-3, 1e-5
 
 
 class NearestEstimator:
@@ -43,18 +45,31 @@ class LinearEstimator:
         samples = collect(frame, sparse)
         nearest, distance = _nearest(samples)
         depth = samples.depth[nearest]
-        height, width = samples.shape
-        try:
-            points = np.stack([samples.u, samples.v], axis=1)
-            interpolate = LinearNDInterpolator(points, 1.0 / samples.depth.astype(np.float64))
-        except (QhullError, ValueError):  # fewer than three points, or all on one line
-            pass
-        else:
-            rows, columns = np.mgrid[:height, :width]
-            inverse_depth = interpolate(columns, rows)
-            inside = np.isfinite(inverse_depth)
-            depth = np.where(inside, 1.0 / np.where(inside, inverse_depth, 1.0), depth)
+        _interpolate(samples.u, samples.v, 1 / samples.depth, samples.mesh.triangles, depth)
         return _finish(samples, depth, nearest, distance)
+
+
+@njit(nogil=True, cache=True)
+def _interpolate(u, v, inverse_depth, triangles, depth):
+    """Overwrite depth (H, W) inside of triangles by linear interpolation of inverse depth."""
+    height, width = depth.shape
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        bu, bv, cu, cv = u[b] - u[a], v[b] - v[a], u[c] - u[a], v[c] - v[a]
+        area = bu * cv - bv * cu
+        if area < _MIN_AREA:
+            continue
+        for row in range(max(math.ceil(min(v[a], v[b], v[c])), 0), min(math.floor(max(v[a], v[b], v[c])) + 1, height)):
+            for column in range(
+                max(math.ceil(min(u[a], u[b], u[c])), 0), min(math.floor(max(u[a], u[b], u[c])) + 1, width)
+            ):
+                du, dv = column - u[a], row - v[a]
+                share_b, share_c = (du * cv - dv * cu) / area, (bu * dv - bv * du) / area
+                if share_b >= -_ON_EDGE and share_c >= -_ON_EDGE and share_b + share_c <= 1 + _ON_EDGE:
+                    share_a = 1 - share_b - share_c
+                    depth[row, column] = 1 / (
+                        share_a * inverse_depth[a] + share_b * inverse_depth[b] + share_c * inverse_depth[c]
+                    )
 
 
 class MorphologicalEstimator:
