@@ -50,7 +50,7 @@ def depth(start, peer):
     from ros_graph import STATIC, next_domain
     from sensor_msgs.msg import Image
 
-    def begin(**parameters):
+    def begin(connect=True, **parameters):
         domain = next_domain()
         flat = {'estimator.method': 'nearest', 'grading.withhold': 0.0, 'transforms.static': f"['{STATIC}']", **{
             name.replace('__', '.'): value for name, value in parameters.items()}}
@@ -58,8 +58,30 @@ def depth(start, peer):
         other = peer(domain)
         other.listen(Image, 'depth/image')
         process = start('depth_ros.nodes.depth_node', domain, '--ros-args', *arguments)
-        if flat.get('autostart') != 'false':
+        if connect and flat.get('autostart') != 'false':
             other.connected()
         return process, other
 
     return begin
+
+
+@pytest.fixture(scope='module')
+def shared_depth():
+    """One depth node for all tests of a file, settled: between tests it must have recovered by itself."""
+    from ros_graph import STATIC, Peer, Process, next_domain
+    from sensor_msgs.msg import Image
+
+    domain = next_domain()
+    other = Peer(domain)
+    other.listen(Image, 'depth/image')
+    process = Process(
+        'depth_ros.nodes.depth_node', domain,
+        ['--ros-args', '-p', 'estimator.method:=nearest', '-p', f"transforms.static:=['{STATIC}']"],
+    )
+    other.connected()
+    other.settle()
+    yield other
+    code = process.end()
+    other.close()
+    assert code == 0, process.output
+    assert 'Traceback' not in process.output

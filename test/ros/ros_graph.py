@@ -56,7 +56,7 @@ def info_message(stamp_ns, camera=CAMERA):
 
 
 def cloud_message(stamp_ns, scan=None):
-    scan = scan or wall(stamp_ns=stamp_ns)
+    scan = wall(stamp_ns=stamp_ns) if scan is None else scan
     return fill_lidar_cloud(PointCloud2(), PointField, scan)
 
 
@@ -196,7 +196,8 @@ class Peer:
         return self.diagnostics[part][1].message if part in self.diagnostics else ''
 
     def value(self, part, key):
-        return next((pair.value for pair in self.diagnostics[part][1].values if pair.key == key), None)
+        values = self.diagnostics[part][1].values if part in self.diagnostics else []
+        return next((pair.value for pair in values if pair.key == key), None)
 
     def close(self):
         self.executor.shutdown(1.0)

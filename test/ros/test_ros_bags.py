@@ -1,0 +1,144 @@
+"""Player and recorder around the live node: a recording gives the same pixels live as in the replay."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from ros_graph import CAMERA, STATIC, next_domain, wall
+from sensor_msgs.msg import Image
+
+from depth_ros.bags.reader import BagReader
+from depth_ros.bags.recording import Recording
+from depth_ros.bags.writer import BagWriter
+from depth_ros.estimators.registry import create_estimator
+from depth_ros.evaluation.replay import ReplayCounts, replay
+from depth_ros.messages.camera_info import fill_camera_info
+from depth_ros.messages.header import stamp_ns
+from depth_ros.messages.image import fill_image, read_rows
+from depth_ros.messages.point_cloud import fill_lidar_cloud
+from depth_ros.pipeline import DepthPipeline
+from depth_ros.settings import from_flat
+from depth_ros.types import LidarScan
+
+NODES = 'depth_ros.nodes.'
+START = 1_700_000_000 * 10**9
+SETTINGS = {'estimator.method': 'classical', 'grading.withhold': 0.0, 'transforms.static': [STATIC]}
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """12 images at 10 Hz with a lidar of 5 Hz that looks at a wall coming nearer, over rough ground."""
+    path = tmp_path / 'drive'
+    rng = np.random.default_rng(1)
+    with BagWriter(path) as writer:
+        for i in range(12):
+            stamp = START + i * 100_000_000
+            pixels = rng.integers(0, 255, (*CAMERA.shape, 3), np.uint8)
+            info = fill_camera_info(writer.message('sensor_msgs/msg/CameraInfo'), CAMERA, stamp)
+            image = fill_image(writer.message('sensor_msgs/msg/Image'), pixels, 'rgb8', 'camera', stamp)
+            if i % 2 == 0:
+                points = wall(distance=10 - 0.2 * i).points + rng.normal(0, 0.3, (2880, 3)).astype(np.float32)
+                cloud = fill_lidar_cloud(
+                    writer.message('sensor_msgs/msg/PointCloud2'), writer.type('sensor_msgs/msg/PointField'),
+                    LidarScan(stamp, points, 'lidar'),
+                )
+                writer.write('/points', cloud, stamp)
+            writer.write('/camera_info', info, stamp + 10_000_000)
+            writer.write('/image', image, stamp + 30_000_000)
+    return path
+
+
+def test_live_and_replay_give_the_same_pixels(start, tmp_path, bag):
+    domain, recorded = next_domain(), tmp_path / 'recorded'
+    parameters = {**SETTINGS, 'use_sim_time': 'true', 'transforms.static': f"['{STATIC}']"}
+    arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+    node = start(NODES + 'depth_node', domain, '--ros-args', *arguments)
+    node.wait_for('method classical', 60.0)
+    recorder = start(NODES + 'bag_recorder', domain, recorded, '/depth/image', '/depth/std', '--idle', '3')
+    player = start(NODES + 'bag_player', domain, bag, '--rate', '0.5', '--start-delay', '2',
+                   '--wait-for', '/image', '/points')
+    assert player.popen.wait(60.0) == 0, player.output
+    assert recorder.popen.wait(30.0) == 0, recorder.output
+    assert node.end() == 0, node.output
+
+    with BagReader(recorded) as reader:
+        live = {'/depth/image': {}, '/depth/std': {}}
+        for item in reader.messages():
+            live[item.topic][stamp_ns(item.message)] = read_rows(item.message, np.dtype('f4'), 1)
+    settings = from_flat(SETTINGS)
+    with Recording(bag, settings=settings) as recording:
+        pipeline = DepthPipeline(settings, recording.transforms, create_estimator(settings))
+        replayed = {answer.frame.stamp_ns: answer for answer in replay(recording.events(), pipeline, ReplayCounts())}
+    assert len(replayed) == 12
+    assert set(live['/depth/image']) == set(replayed), node.output
+    for stamp, answer in replayed.items():
+        np.testing.assert_array_equal(live['/depth/image'][stamp], answer.depth)
+        np.testing.assert_array_equal(live['/depth/std'][stamp], answer.std)
+
+
+def test_looping_starts_time_anew_and_depth_goes_on(start, depth, bag):
+    process, peer = depth(use_sim_time='true')
+    start(NODES + 'bag_player', process.domain, bag, '--rate', '3', '--loop', '--wait-for', '/image')
+    assert peer.wait(lambda: len(peer.received['depth/image']) > 30, 20.0), process.output
+    assert process.popen.poll() is None
+
+
+BAD_BAGS = {
+    'missing': (lambda path: None, 'does not exist'),
+    'empty folder': (lambda path: path.mkdir(), 'holds no bag'),
+    'not a bag': (lambda path: (path.mkdir(), (path / 'x.mcap').write_bytes(b'not a bag' * 100)), 'cannot be read'),
+}
+
+
+@pytest.mark.parametrize('name', BAD_BAGS)
+def test_a_bad_bag_is_one_line_and_exit_code_2(start, tmp_path, name):
+    make, words = BAD_BAGS[name]
+    make(tmp_path / 'bag')
+    player = start(NODES + 'bag_player', next_domain(), tmp_path / 'bag')
+    assert player.popen.wait(20.0) == 2
+    player._reader.join(2.0)
+    assert words in player.output
+    assert 'Traceback' not in player.output
+
+
+def test_waiting_for_nobody_ends(start, bag):
+    player = start(NODES + 'bag_player', next_domain(), bag, '--wait-for', '/image', '--wait-timeout', '0.3')
+    assert player.popen.wait(20.0) == 2
+    player._reader.join(2.0)
+    assert "nobody subscribed to '/image'" in player.output
+
+
+def test_a_recording_without_messages_or_place_leaves_nothing(start, tmp_path):
+    domain = next_domain()
+    recorder = start(NODES + 'bag_recorder', domain, tmp_path / 'new', '/nothing')
+    time.sleep(2.0)
+    assert recorder.end(signal.SIGINT) == 2
+    assert 'nothing came on /nothing' in recorder.output
+    (tmp_path / 'file').write_text('')
+    recorder = start(NODES + 'bag_recorder', domain, tmp_path / 'file' / 'bag', '/nothing')
+    assert recorder.popen.wait(20.0) == 2
+    recorder._reader.join(2.0)
+    assert 'cannot write' in recorder.output
+    assert [item.name for item in tmp_path.iterdir()] == ['file']
+
+
+def test_a_recording_that_is_interrupted_is_kept(start, peer, tmp_path):
+    domain = next_domain()
+    recorder = start(NODES + 'bag_recorder', domain, tmp_path / 'new', '/image')
+    other = peer(domain)
+    publisher = other.node.create_publisher(Image, '/image', 10)
+    end = time.monotonic() + 20
+    while not publisher.get_subscription_count():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    for _ in range(5):
+        publisher.publish(Image())
+        time.sleep(0.1)
+    time.sleep(0.3)
+    assert recorder.end(signal.SIGINT) == 0, recorder.output
+    with BagReader(tmp_path / 'new') as reader:
+        assert reader.topic('/image').count >= 4

@@ -1,0 +1,161 @@
+"""States, signals, parameters at the start, inputs that stop, QoS and transforms."""
+
+import signal
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_graph import next_domain
+from sensor_msgs.msg import Image
+
+NODE = 'depth_ros.nodes.depth_node'
+UP_TO = {
+    'unconfigured': [],
+    'inactive': [Transition.TRANSITION_CONFIGURE],
+    'active': [Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE],
+    'inactive again': [
+        Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
+    ],
+    'finalized': [Transition.TRANSITION_UNCONFIGURED_SHUTDOWN],
+}
+
+
+def call(peer, kind, name, request):
+    client = peer.node.create_client(kind, f'depth_node/{name}')
+    assert client.wait_for_service(10.0)
+    future = client.call_async(request)
+    end = time.monotonic() + 20
+    while not future.done() and time.monotonic() < end:
+        time.sleep(0.01)
+    return future.result()
+
+
+def change(peer, transition):
+    request = ChangeState.Request()
+    request.transition.id = transition
+    return call(peer, ChangeState, 'change_state', request).success
+
+
+def state(peer):
+    return call(peer, GetState, 'get_state', GetState.Request()).current_state.label
+
+
+@pytest.mark.parametrize('name', UP_TO)
+def test_ctrl_c_ends_every_state_cleanly(depth, name):
+    process, peer = depth(autostart='false')
+    for transition in UP_TO[name]:
+        assert change(peer, transition)
+    assert state(peer) == name.split()[0]
+    assert process.end(signal.SIGINT) == 0, process.output
+    assert 'Traceback' not in process.output
+
+
+def test_ctrl_c_twice_while_it_works(depth):
+    process, peer = depth()
+    peer.settle()
+    for _ in range(10):
+        peer.moment()
+    process.popen.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    assert process.end(signal.SIGINT) == 0, process.output
+    assert 'Traceback' not in process.output
+
+
+def test_terminate_ends_it_cleanly(depth):
+    process, peer = depth()
+    peer.settle()
+    assert process.end(signal.SIGTERM) == 0, process.output
+
+
+def test_it_can_be_stopped_and_started_again(depth):
+    _, peer = depth()
+    peer.settle()
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
+                       Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert change(peer, transition)
+    peer.settle()
+
+
+BAD_STARTS = {
+    'out of range': (['-p', 'pairing.wait:=9.0'], 'pairing.wait is 9.0, expected 0.0 to 2.0 s'),
+    'unknown': (['-p', 'pairing.wiat:=0.1'], "did you mean 'pairing.wait'?"),
+    'wrong type': (['-p', 'pairing.scans:=2.5'], 'pairing.scans is 2.5, expected int'),
+    'not a choice': (['-p', 'output.encoding:=8UC1'], 'expected one of 32FC1, 16UC1'),
+    'no transform': (['-p', "transforms.static:=['a b 1 2']"], "expected 'parent child x y z qx qy qz qw'"),
+    'no such file': (['--params-file', '/nonexistent.yaml'], '/nonexistent.yaml'),
+    'QoS of no topic': (['-p', 'qos_overrides./imgae.subscription.depth:=3'], 'names no topic of this node'),
+    'QoS of no sense': (['-p', 'qos_overrides./image.subscription.reliability:=maybe'], 'maybe'),
+    'unbounded QoS': (['-p', 'qos_overrides./points.subscription.history:=keep_all'], 'queues are bounded'),
+}
+
+
+@pytest.mark.parametrize('name', BAD_STARTS)
+def test_a_bad_start_is_one_line_and_exit_code_2(start, name):
+    arguments, words = BAD_STARTS[name]
+    process = start(NODE, next_domain(), '--ros-args', '-p', 'estimator.method:=nearest', *arguments)
+    assert process.popen.wait(20.0) == 2, process.output
+    process._reader.join(2.0)
+    assert words in process.output
+    assert 'Traceback' not in process.output
+
+
+def test_an_empty_list_in_a_file_is_said(start, tmp_path):
+    file = tmp_path / 'params.yaml'
+    file.write_text('/**:\n  ros__parameters:\n    transforms:\n      static: []\n')
+    process = start(NODE, next_domain(), '--ros-args', '--params-file', file)
+    assert process.popen.wait(20.0) == 2
+    process._reader.join(2.0)
+    assert "write an empty list as ['']" in process.output
+
+
+def test_a_whole_number_in_a_file_will_do_for_a_fraction(start, tmp_path):
+    file = tmp_path / 'params.yaml'
+    file.write_text('/**:\n  ros__parameters:\n    estimator: {method: nearest}\n    pairing: {wait: 1}\n')
+    process = start(NODE, next_domain(), '--ros-args', '--params-file', file)
+    process.wait_for('method nearest')
+    assert process.end() == 0
+
+
+def test_a_missing_transform_is_named_and_the_remedy_too(depth):
+    _, peer = depth(transforms__static=None)
+    for _ in range(3):
+        peer.moment()
+        time.sleep(0.2)
+    peer.says('refusals', 'no_transform', "'lidar'", "'camera'", 'transforms.static', timeout=2.0)
+
+
+@pytest.mark.parametrize('left_out', ['points', 'image', 'camera_info'])
+def test_an_input_that_stops_is_named(depth, left_out):
+    _, peer = depth(diagnostics__stale=0.5)
+    peer.settle()
+    end = time.monotonic() + 4.0
+    while f'{left_out} (/{left_out}) stopped' not in peer.text('inputs'):
+        assert time.monotonic() < end, peer.text('inputs')
+        peer.moment(leave_out=(left_out,))
+        time.sleep(0.1)
+    peer.settle()
+
+
+def test_lidar_that_stopped_refuses_images_by_name_and_lidar_half_a_second_late_too(depth):
+    _, peer = depth(pairing__max_age=0.3)
+    peer.settle()
+    time.sleep(0.4)
+    peer.moment(leave_out=('points',))
+    peer.says('refusals', 'no_lidar', 'older than the image', 'pairing.max_age', timeout=2.0)
+    assert peer.answered(peer.moment()) is not None
+
+
+def test_a_publisher_with_another_qos_is_named(depth):
+    _, peer = depth(connect=False, **{'qos_overrides./points.subscription.reliability': 'reliable'})
+    peer.says('inputs', 'points', 'qos_overrides./points.subscription.reliability', timeout=10.0)
+
+
+def test_a_subscriber_with_another_qos_is_named(depth):
+    _, peer = depth()
+    peer.listen(Image, 'depth/std', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    peer.says('inputs', '/depth/std', 'durability', timeout=3.0)
