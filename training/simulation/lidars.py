@@ -405,11 +405,11 @@ def measure(
 ) -> Echoes:
     """Cast a sweep and imitate the receiver.
 
-    A beam is a cone: where its neighbours see another distance, four more rays are cast at its rim. Echoes closer to
-    each other than a pulse is long merge to one in between (mixed pixels), others leave the strongest. An echo is seen if
-    its power, as reflectivity x cosine / distance squared (a diffuse surface that fills the beam), is above the receiver's
-    threshold, which is set by the range at which a surface that reflects 10 % is seen half of the time. Glass lets most
-    of the light through.
+    A beam is a cone: where its neighbours see another distance, four more rays are cast at its rim. Echoes closer
+    together than a pulse is long merge to one in between (mixed pixels), others leave the strongest. An echo is seen if
+    its power, as reflectivity x cosine / distance squared (a diffuse surface that fills the beam), is above the
+    receiver's threshold, which is set by the range at which a surface that reflects 10 % is seen half of the time.
+    Glass lets most of the light through.
 
     Args:
         scene: world.
@@ -494,12 +494,17 @@ def _at_edge(distance, beside):
     """Beams whose neighbours see something else than a smooth surface."""
     count = len(distance)
     edge = np.zeros(count, np.bool_)
-    for shift in (1, beside):
+    for across in range(2):
+        shift = 1 if across else beside
+        if across and beside == 1:
+            break
+        # Rings are far apart on the ground, neighbours in azimuth are not.
+        absolute, relative = (0.3, 0.06) if across else (0.15, 0.01)
         for n in range(count - shift):
             a, b = distance[n], distance[n + shift]
             if a == b:  # both infinite
                 continue
-            if abs(a - b) > 0.3 + 0.04 * min(a, b) or not (np.isfinite(a) and np.isfinite(b)):
+            if abs(a - b) > absolute + relative * min(a, b) or not (np.isfinite(a) and np.isfinite(b)):
                 edge[n] = True
                 edge[n + shift] = True
     return edge

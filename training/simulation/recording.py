@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from depth_ros.bags.writer import BagWriter
-from depth_ros.geometry.rigid import rotation_to_quaternion
+from depth_ros.geometry.rigid import TransformTree, rotation_to_quaternion
 from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.header import set_stamp
 from depth_ros.messages.image import fill_image
@@ -30,7 +30,7 @@ def record(
 
     Topics: ``/camera/{left,right}/image_rect`` and ``camera_info``, ``/points``, ``/odometry``, ``/tf_static``. Truth:
     ``/truth/depth`` (32FC1, left camera, NaN = sky), ``/truth/semantic`` (mono8), ``/truth/moving`` (mono8, 255 = moves
-    by itself), ``/truth/odometry`` (world from base_link), ``/truth/tf_static`` (true extrinsics).
+    by itself), ``/truth/odometry`` (world from base_link), ``/truth/lidar_extrinsics`` (TransformStamped).
 
     Args:
         simulator: the drive.
@@ -48,11 +48,12 @@ def record(
         for index, moment in enumerate(simulator):
             if not started:
                 first = min([moment.left.stamp_ns, *(pose.stamp_ns for pose in moment.odometry)])
-                for topic, tree in (
-                    ('/tf_static', simulator.transforms),
-                    ('/truth/tf_static', simulator.true_transforms),
-                ):
-                    writer.write(topic, _static(writer, tree, first), first)
+                static = writer.message('tf2_msgs/msg/TFMessage')
+                for parent, child in ((BODY, LEFT), (LEFT, RIGHT), (BODY, LIDAR)):
+                    static.transforms.append(_transform(writer, simulator.transforms, parent, child, first))
+                writer.write('/tf_static', static, first)
+                # Not a TFMessage, which readers would take for more of the robot's frames.
+                writer.write('/truth/lidar_extrinsics', _transform(writer, simulator.true_transforms, BODY, LIDAR, first), first)
                 started = True
             _add(queue, writer, simulator, moment)
             queue.flush(moment.left.stamp_ns - 100_000_000)
@@ -122,14 +123,11 @@ def _odometry(writer: BagWriter, pose: Pose) -> Any:
     return message
 
 
-def _static(writer: BagWriter, tree: Any, stamp_ns: int) -> Any:
-    message = writer.message('tf2_msgs/msg/TFMessage')
-    for parent, child in ((BODY, LEFT), (LEFT, RIGHT), (BODY, LIDAR)):
-        transform = writer.message('geometry_msgs/msg/TransformStamped')
-        set_stamp(transform.header.stamp, stamp_ns)
-        transform.header.frame_id, transform.child_frame_id = parent, child
-        _fill_rigid(transform.transform.translation, transform.transform.rotation, tree.lookup(parent, child))
-        message.transforms.append(transform)
+def _transform(writer: BagWriter, tree: TransformTree, parent: str, child: str, stamp_ns: int) -> Any:
+    message = writer.message('geometry_msgs/msg/TransformStamped')
+    set_stamp(message.header.stamp, stamp_ns)
+    message.header.frame_id, message.child_frame_id = parent, child
+    _fill_rigid(message.transform.translation, message.transform.rotation, tree.lookup(parent, child))
     return message
 
 
