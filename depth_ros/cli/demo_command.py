@@ -16,8 +16,8 @@ from pathlib import Path
 from depth_ros.bags.inspection import inspect_bag
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.select import Selection, TopicOverrides
-from depth_ros.cli import evaluate_command
-from depth_ros.cli.evaluate_command import METRICS_NAME, REPORT_NAME
+from depth_ros.cli.evaluate_command import METRICS_NAME, OVERVIEW_NAME, REPORT_NAME, table, write_results
+from depth_ros.cli.evaluate_command import add_arguments as add_evaluate_arguments
 from depth_ros.cli.inspect_command import write_node_params
 from depth_ros.cli.private_graph import private_graph
 from depth_ros.errors import BagError, DepthRosError, MissingDependencyError
@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     print('[3/3] where to look')
     for name, what in (
         (REPORT_NAME, 'the report; open it in a browser'),
+        (OVERVIEW_NAME, 'four pictures of a typical image'),
         ('cloud.ply', 'one frame as a coloured cloud (CloudCompare, MeshLab, Open3D)'),
         ('recorded_bag', 'what the node published, as a bag (ros2 bag play, Foxglove, RViz)'),
         (METRICS_NAME, 'all figures'),
@@ -111,7 +112,10 @@ def _play(bag: Path, selection: Selection, params: Path, recorded: Path, rate: f
 @contextmanager
 def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     name, *arguments = command
-    process = subprocess.Popen([sys.executable, '-m', f'depth_ros.nodes.{name}', *arguments], env=private_graph())
+    # What goes wrong comes by standard error; what the recorder says of its hidden folder would only confuse.
+    process = subprocess.Popen(
+        [sys.executable, '-m', f'depth_ros.nodes.{name}', *arguments], env=private_graph(), stdout=subprocess.DEVNULL
+    )
     try:
         yield process
     finally:
@@ -145,13 +149,14 @@ def _wait(player: subprocess.Popen[bytes], timeout_s: float, *others: subprocess
 def _evaluate(bag: Path, folder: Path) -> None:
     results = folder / 'evaluation'
     parser = argparse.ArgumentParser()
-    evaluate_command.add_arguments(parser)
-    evaluate_command.run(
+    add_evaluate_arguments(parser)
+    evaluation = write_results(
         parser.parse_args(
             [str(bag), '--method', _METHODS, '--input-rings', _INPUT_RINGS, '--out', str(results), '--cloud',
              str(folder / 'cloud.ply')]
         )
     )  # fmt: skip
+    print(table(evaluation))
     for file in results.iterdir():
         file.replace(folder / file.name)
     results.rmdir()

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+
 from depth_ros.bags.recording import Recording
 from depth_ros.bags.transforms import transform_topics
 from depth_ros.cli import topic_arguments
@@ -16,12 +18,14 @@ from depth_ros.evaluation.cloud_export import CloudBuilder, Drive, MeshBuilder, 
 from depth_ros.evaluation.evaluate import DEFAULT_INPUT_FRACTION, Evaluation, EvaluationOptions, Listener, evaluate
 from depth_ros.evaluation.metrics import KEYS, MAX_DEPTH
 from depth_ros.evaluation.output import OutputFolder, check_free
+from depth_ros.evaluation.pictures import overview
 from depth_ros.evaluation.report import LABELS, build_report, number
 from depth_ros.files import output_errors
 from depth_ros.settings import METHODS, Settings
 
 METRICS_NAME = 'metrics.json'
 REPORT_NAME = 'report.html'
+OVERVIEW_NAME = 'overview.jpg'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +71,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the command.
+    """Evaluate, and print what came out.
+
+    Raises:
+        DepthRosError: see ``write_results``.
+        KeyboardInterrupt: it was interrupted.
+    """
+    evaluation = write_results(arguments)
+    print(table(evaluation))
+    print(f'\nresults: {arguments.out}' + ('' if arguments.no_report else f'\nreport:  {arguments.out / REPORT_NAME}'))
+    for name, path in (('cloud', arguments.cloud), ('mesh', arguments.mesh)):
+        if path is not None:
+            print(f'{name + ":":8} {path}')
+    if evaluation.interrupted:
+        raise KeyboardInterrupt
+
+
+def write_results(arguments: argparse.Namespace) -> Evaluation:
+    """Evaluate and write all results, whole or not at all.
 
     After an interrupt (Ctrl-C) the images done so far are written, with ``"interrupted": true``; a second one while
     they are written leaves nothing.
@@ -106,6 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
             (folder / METRICS_NAME).write_text(text, encoding='utf-8')
             if not arguments.no_report:
                 (folder / REPORT_NAME).write_text(build_report(evaluation), encoding='utf-8')
+                _write_overview(folder / OVERVIEW_NAME, evaluation)
     if cloud is not None:
         points, colours = cloud.points()
         if arguments.open3d_clean:
@@ -115,13 +137,7 @@ def run(arguments: argparse.Namespace) -> None:
         mesh.write(arguments.mesh)
         if mesh.full:
             print(f'the mesh holds the first {mesh.num_fused} images, more would take too much memory', file=sys.stderr)
-    print(table(evaluation))
-    print(f'\nresults: {arguments.out}' + ('' if arguments.no_report else f'\nreport:  {arguments.out / REPORT_NAME}'))
-    for name, path in (('cloud', arguments.cloud), ('mesh', arguments.mesh)):
-        if path is not None:
-            print(f'{name + ":":8} {path}')
-    if evaluation.interrupted:
-        raise KeyboardInterrupt
+    return evaluation
 
 
 def table(evaluation: Evaluation) -> str:
@@ -176,6 +192,15 @@ class Progress:
         """Leave the line of the bar."""
         if self._shown:
             print(file=sys.stderr)
+
+
+def _write_overview(path: Path, evaluation: Evaluation) -> None:
+    """Four pictures of a typical image in one file, to show around."""
+    chosen = evaluation.album.chosen()
+    if chosen:
+        picture = overview(chosen[0][1], next(iter(evaluation.scores)))
+        _, data = cv2.imencode('.jpg', picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+        path.write_bytes(data.tobytes())
 
 
 def _input_rings(value: int | None) -> int:

@@ -108,6 +108,15 @@ def error_picture(snapshot: Snapshot, points: ScoredPoints) -> np.ndarray:
     return canvas
 
 
+def overview(snapshot: Snapshot, method: str) -> np.ndarray:
+    """(2 h, 2 w, 3) uint8 RGB: what goes in, depth, standard deviation, and the error at withheld points."""
+    panels = [
+        overlay(snapshot, depth_scale([snapshot])), depth_scale([snapshot]).paint(snapshot.depth[method]),
+        std_scale([snapshot]).paint(snapshot.std[method]), error_picture(snapshot, snapshot.scored[method]),
+    ]  # fmt: skip
+    return np.vstack([np.hstack(panels[:2]), np.hstack(panels[2:])])
+
+
 def error_table() -> np.ndarray:
     """(256, 3) uint8 RGB from -``ERROR_LIMIT`` (blue) over 0 (pale) to ``ERROR_LIMIT`` (red)."""
     anchors = np.array([[33, 102, 216], [120, 178, 240], [238, 240, 232], [247, 150, 110], [214, 40, 40]], np.float64)
