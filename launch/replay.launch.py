@@ -65,7 +65,8 @@ def replay(context):
     end = RegisterEventHandler(
         OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason='the recording is over'))])
     )
-    return [depth, player, rviz, end]
+    # RViz first: where it is not installed, launch stops here, before it has started anything else.
+    return [rviz, depth, player, end]
 
 
 def generate_launch_description():
