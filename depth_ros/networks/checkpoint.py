@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from depth_ros.errors import CheckpointError, OutputError, SettingsError
+from depth_ros.errors import CheckpointError, SettingsError
+from depth_ros.files import whole_file
 from depth_ros.networks.depth_net import NAME, DepthNet
 from depth_ros.networks.layout import GUIDE_CHANNELS, INPUT_VERSION, STRIDE
 
@@ -42,13 +42,8 @@ def save_checkpoint(path: Path, network: DepthNet, facts: Mapping[str, Any]) -> 
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     content = save(tensors, {_KEY: json.dumps(header)})
-    part = Path(path).with_suffix('.part')
-    try:
+    with whole_file(path) as part:
         part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f'cannot write checkpoint {str(path)!r}: {error.strerror}') from error
 
 
 def load_checkpoint(path: Path) -> tuple[DepthNet, dict[str, Any]]:

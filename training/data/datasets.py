@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from depth_ros.errors import SettingsError
@@ -19,8 +20,6 @@ from depth_ros_training.data.store import SampleFolder
 from depth_ros_training.data.views import make_view
 from depth_ros_training.settings import TrainingSettings
 
-Batch = dict[str, Tensor]
-
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -29,12 +28,14 @@ class Source:
     Attributes:
         text: as the settings name it.
         weight: share of the samples, relative to that of the others.
-        samples: the samples; read when they are asked for.
+        groups: samples by recording; those of a folder are read when they are asked for.
+        fingerprint: hash of what the source holds.
     """
 
     text: str
     weight: float
-    samples: Sequence[Sample]
+    groups: Mapping[str, Sequence[Sample]]
+    fingerprint: str
 
 
 def read_source(text: str, root: Path) -> Source:
@@ -57,9 +58,12 @@ def read_source(text: str, root: Path) -> Source:
     except (IndexError, ValueError):
         weight, kind, path, split = 0.0, '', root, ''
     if kind == 'frames' and split:
-        return Source(text, weight, [read_frame(folder) for folder in read_split(path, split)])
+        samples = [read_frame(folder) for folder in read_split(path, split)]
+        names = ' '.join(sample.name for sample in samples)
+        return Source(text, weight, recordings(samples), hashlib.sha256(names.encode()).hexdigest()[:16])
     if kind == 'samples' and not split:
-        return Source(text, weight, SampleFolder(path))
+        folder = SampleFolder(path)
+        return Source(text, weight, folder.groups, folder.fingerprint)
     raise SettingsError(
         f"data source is {text!r}, expected 'WEIGHT frames SPLITS_FILE SPLIT' or 'WEIGHT samples FOLDER'"
     )
@@ -81,20 +85,21 @@ def read_data(settings: TrainingSettings, root: Path) -> tuple[list[Source], lis
         RecordingError: something cannot be read.
     """
     sources = [read_source(text, root) for text in settings.data.sources]
-    validation = [sample for text in settings.data.validation for sample in read_source(text, root).samples]
-    if not settings.data.held_out:
-        return sources, validation
-    kept, held_out = [], set()
-    for source in sources:
-        groups = recordings(source.samples)
-        for name in settings.data.held_out:
-            if name in groups:
-                held_out.add(name)
-                validation += groups.pop(name)
-        kept.append(Source(source.text, source.weight, [sample for group in groups.values() for sample in group]))
-    missing = sorted(set(settings.data.held_out) - held_out)
+    validation = [
+        sample
+        for text in settings.data.validation
+        for group in read_source(text, root).groups.values()
+        for sample in group
+    ]
+    held_out = set(settings.data.held_out)
+    missing = sorted(held_out.difference(*(source.groups for source in sources)))
     if missing:
         raise SettingsError(f'recordings to be held out are in no source: {", ".join(missing)}')
+    kept = []
+    for source in sources:
+        groups = {name: group for name, group in source.groups.items() if name not in held_out}
+        validation += [sample for name in source.groups if name in held_out for sample in source.groups[name]]
+        kept.append(dataclasses.replace(source, groups=groups))
     return kept, validation
 
 
@@ -107,12 +112,7 @@ class ViewDataset(Dataset):
         Raises:
             SettingsError: there is nothing to train on.
         """
-        self._groups = []
-        for source in sources:
-            groups = (
-                list(recordings(source.samples).values()) if isinstance(source.samples, list) else source.samples.groups
-            )
-            self._groups.append(groups)
+        self._groups = [list(source.groups.values()) for source in sources]
         weights = np.array([source.weight for source in sources])
         if (
             not len(weights)
@@ -144,25 +144,20 @@ class ViewDataset(Dataset):
 class StepSampler(Sampler):
     """Numbers of the views of one epoch, for one of several processes.
 
-    Epoch e of n steps of a global batch b covers the views e n b ... (e + 1) n b - 1; process r of p takes every
-    p-th. So
-    a run that resumes at an epoch, or that has another number of processes, sees the same views at the same step.
+    Step s of a global batch b takes the views s b ... (s + 1) b - 1; process r of p takes every p-th of them. So a
+    run that resumes, or that has another number of processes, sees the same views at the same step.
     """
 
-    def __init__(self, steps: int, batch: int, rank: int, processes: int) -> None:
-        self._count, self._rank, self._processes = steps * batch, rank, processes
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; the trainer calls this."""
-        self._epoch = epoch
+    def __init__(self, steps: int, batch: int, rank: int, processes: int, done: Callable[[], int]) -> None:
+        """Cover ``steps`` steps per epoch; ``done`` tells, when an epoch begins, how many steps have been made."""
+        self._steps, self._batch, self._rank, self._processes, self._done = steps, batch, rank, processes, done
 
     def __len__(self) -> int:
-        return self._count // self._processes
+        return self._steps * self._batch // self._processes
 
     def __iter__(self) -> Iterator[int]:
-        first = self._epoch * self._count
-        return iter(range(first + self._rank, first + self._count, self._processes))
+        first = self._done() * self._batch
+        return iter(range(first + self._rank, first + self._steps * self._batch, self._processes))
 
 
 def limit_threads(_: int) -> None:

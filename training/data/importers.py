@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def _lidar_frame(
     try:
         with np.load(folder / 'points.npz', allow_pickle=False) as content:
             xyz = np.ascontiguousarray(content['points'][:, :3], dtype=np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RecordingError(f'{folder}: cannot read points.npz: {error}') from error
     camera_from_lidar = np.asarray(calibration['camera_from_lidar'], dtype=np.float64)
     motion = PointMotion(camera_from_lidar[None, :3], 0, 1, 'assumed_static')

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 from depth_ros.errors import OutputError, RecordingError
+from depth_ros.files import output_errors, whole_file
 from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.types import Camera
 from depth_ros_training.data.sample import Sample
@@ -30,10 +32,8 @@ class SampleWriter:
         """
         self._folder = Path(folder)
         self._index: list[dict[str, str]] = []
-        try:
+        with output_errors(folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f'cannot write samples to {str(folder)!r}: {error.strerror}') from error
         if (self._folder / _INDEX).exists():
             raise OutputError(f'{str(folder)!r} holds samples already; choose another folder')
 
@@ -42,7 +42,8 @@ class SampleWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            _write(self._folder / _INDEX, json.dumps(self._index, indent=0).encode())
+            with whole_file(self._folder / _INDEX) as path:
+                path.write_text(json.dumps(self._index, indent=0), encoding='utf-8')
 
     def add(self, sample: Sample) -> None:
         """Write one sample.
@@ -69,14 +70,8 @@ class SampleWriter:
         }
         if sample.truth is not None:
             parts['truth'] = sample.truth.astype(np.float16) if np.nanmax(sample.truth) < 6e4 else sample.truth
-        path = self._folder / name
-        try:
-            with open(path.with_suffix('.part'), 'wb') as file:
-                np.savez(file, **parts)
-            os.replace(path.with_suffix('.part'), path)
-        except OSError as error:
-            path.with_suffix('.part').unlink(missing_ok=True)
-            raise OutputError(f'cannot write {str(path)!r}: {error.strerror}') from error
+        with whole_file(self._folder / name) as path, open(path, 'wb') as file:
+            np.savez(file, **parts)
         self._index.append({'file': name, 'name': sample.name, 'recording': sample.recording})
 
 
@@ -85,6 +80,7 @@ class SampleFolder(Sequence):
 
     Attributes:
         groups: the samples by recording.
+        fingerprint: hash of the index.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -95,13 +91,17 @@ class SampleFolder(Sequence):
         """
         self._folder = Path(folder)
         try:
-            self._index = json.loads((self._folder / _INDEX).read_text(encoding='utf-8'))
+            content = (self._folder / _INDEX).read_bytes()
+            self._index = json.loads(content)
         except (OSError, ValueError) as error:
             raise RecordingError(f'{str(folder)!r} is no complete folder of samples: {error}') from error
         by_recording: dict[str, list[int]] = {}
         for number, entry in enumerate(self._index):
             by_recording.setdefault(entry['recording'], []).append(number)
-        self.groups: list[Sequence[Sample]] = [_Part(self, numbers) for numbers in by_recording.values()]
+        self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
+        self.groups: dict[str, Sequence[Sample]] = {
+            name: _Part(self, numbers) for name, numbers in by_recording.items()
+        }
 
     def __len__(self) -> int:
         return len(self._index)
@@ -112,7 +112,7 @@ class SampleFolder(Sequence):
         try:
             with np.load(path, allow_pickle=False) as parts:
                 content = {key: parts[key] for key in parts.files}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise RecordingError(f'sample {str(path)!r} is missing or damaged: {error}') from error
         width, height = (int(value) for value in content['size'])
         fx, fy, cx, cy = (float(value) for value in content['intrinsics'])
@@ -148,11 +148,3 @@ class _Part(Sequence):
 
     def __getitem__(self, number: int) -> Sample:
         return self._folder[self._numbers[number]]
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.with_suffix('.part').write_bytes(content)
-        os.replace(path.with_suffix('.part'), path)
-    except OSError as error:
-        raise OutputError(f'cannot write {str(path)!r}: {error.strerror}') from error

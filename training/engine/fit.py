@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import os
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
@@ -66,6 +64,8 @@ def fit(
         torch.set_num_threads(settings.run.threads)
     if rank == 0:
         _claim(out, settings)
+    # Its remarks on devices and products are no result of the run.
+    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     lightning.seed_everything(settings.run.seed, verbose=False)
     sources, validation = read_data(settings, data)
     cases = Cases(validation)
@@ -77,9 +77,12 @@ def fit(
     system = system_class(network.train().to(memory_format=torch.channels_last), settings, cases)
     facts = {
         'training': {'system': system_class.__name__, 'settings': to_nested(settings)},
-        'data': {'sources': settings.data.sources, 'fingerprint': fingerprint(sources)},
+        'data': {source.text: source.fingerprint for source in sources},
     }
-    sampler = StepSampler(settings.run.steps_per_epoch, settings.data.batch, rank, processes)
+    # Steps made, not epochs, say which views are next: the trainer counts an epoch twice when it resumes.
+    sampler = StepSampler(
+        settings.run.steps_per_epoch, settings.data.batch, rank, processes, lambda: system.global_step
+    )
     workers = settings.data.workers
     loader = DataLoader(
         ViewDataset(sources, settings),
@@ -115,7 +118,7 @@ def fit(
         warnings.filterwarnings('ignore', category=lightning.fabric.utilities.warnings.PossibleUserWarning)
         warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
         trainer = lightning.Trainer(
-            max_epochs=-(-settings.run.steps // settings.run.steps_per_epoch),
+            max_epochs=-1,
             max_steps=settings.run.steps,
             limit_train_batches=settings.run.steps_per_epoch,
             gradient_clip_val=settings.optimizer.clip or None,
@@ -126,26 +129,18 @@ def fit(
             devices=int(os.environ.get('LOCAL_WORLD_SIZE', '1')),
             logger=[CSVLogger(out, 'log', version=''), TensorBoardLogger(out, 'tensorboard', version='')],
             callbacks=callbacks,
-            log_every_n_steps=10,
+            log_every_n_steps=min(10, settings.run.steps_per_epoch),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             enable_progress_bar=progress,
             enable_model_summary=False,
         )
-        trainer.fit(system, loader, case_loader, ckpt_path=state, weights_only=True if state else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(system, loader, case_loader, ckpt_path=state, weights_only=True if state else None)
+        except SystemExit as stop:
+            # How Lightning ends on Ctrl-C.
+            raise KeyboardInterrupt from stop
     return out / 'best.safetensors'
-
-
-def fingerprint(sources: Sequence[Any]) -> str:
-    """Hash of what the sources hold: names, sizes and points of all samples."""
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(source.text.encode())
-        for name in sorted(sample.name for sample in source.samples):
-            digest.update(name.encode())
-    return digest.hexdigest()[:16]
 
 
 def _last_state(out: Path) -> Path | None:

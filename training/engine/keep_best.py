@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from typing import Any
 
 import lightning
 
+from depth_ros.estimators.learned import make_reference
+from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.networks.checkpoint import save_checkpoint
 from depth_ros_training.engine.system import DepthSystem
 
@@ -44,8 +47,10 @@ class KeepBest(lightning.Callback):
             if name.startswith('val/')
         }
         facts = {**self._facts, 'step': trainer.global_step, 'validation': values}
+        network = copy.deepcopy(pl_module.average).cpu()
+        facts['reference'] = make_reference(NetworkEstimator.of(network))
         last = self._folder / 'last.safetensors'
-        save_checkpoint(last, pl_module.average, facts)
+        save_checkpoint(last, network, facts)
         name = f'step_{trainer.global_step:08d}.safetensors'
         self._kept = sorted([*(entry for entry in self._kept if entry[1] != name), (values['score'], name)])
         for _, worse in self._kept[self._count :]:

@@ -1,0 +1,164 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip('torch', reason='training needs torch')
+
+from training_scenes import HEIGHT, WIDTH, scene, write_scenes
+
+from depth_ros.errors import OutputError, RecordingError, SettingsError
+from depth_ros_training.data import virtual_lidar
+from depth_ros_training.data.datasets import StepSampler, ViewDataset, read_data, read_source
+from depth_ros_training.data.sample import split_points
+from depth_ros_training.data.store import SampleFolder, SampleWriter
+from depth_ros_training.data.views import choose_given, make_view
+from depth_ros_training.settings import DataSettings, TrainingSettings, ViewSettings, load
+
+STILL = ViewSettings(color=0.0, gray=0.0, blur=0.0, noise=0.0, miscalibrated=0.0, outliers=0.0, no_lidar=0.0)
+
+
+def test_samples_survive_the_disk(tmp_path):
+    write_scenes(tmp_path / 'a', 2)
+    folder = SampleFolder(tmp_path / 'a')
+    found, expected = folder[1], scene(1)
+    assert len(folder) == 2
+    assert found.name == 'scene_1'
+    np.testing.assert_array_equal(found.points.depth, expected.points.depth)
+    np.testing.assert_array_equal(found.ring, expected.ring)
+    assert np.abs(found.image.astype(int) - expected.image).mean() < 5  # JPEG
+    assert found.camera.matrix.tolist() == expected.camera.matrix.tolist()
+
+
+def test_dense_truth_survives_the_disk_within_half_precision(tmp_path):
+    write_scenes(tmp_path / 'a', 1, lidar=False)
+    np.testing.assert_allclose(SampleFolder(tmp_path / 'a')[0].truth, scene(0, lidar=False).truth, rtol=1e-3)
+
+
+def test_an_interrupted_writer_leaves_no_folder_that_looks_complete(tmp_path):
+    def interrupted():
+        with SampleWriter(tmp_path / 'a') as writer:
+            writer.add(scene(0))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(RecordingError, match='no complete folder'):
+        SampleFolder(tmp_path / 'a')
+
+
+def test_a_folder_is_not_written_over(tmp_path):
+    write_scenes(tmp_path / 'a', 1)
+    with pytest.raises(OutputError, match='holds samples already'):
+        SampleWriter(tmp_path / 'a')
+
+
+def test_a_damaged_sample_is_named(tmp_path):
+    write_scenes(tmp_path / 'a', 1)
+    path = tmp_path / 'a' / '000000.npz'
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RecordingError, match=r'000000\.npz'):
+        SampleFolder(tmp_path / 'a')[0]
+
+
+def test_no_point_is_both_given_and_judging():
+    sample = scene(0)
+    given = choose_given(sample, STILL, np.random.default_rng(3))
+    inputs, withheld = split_points(sample.points, given, sample.camera.shape, 0.08, 0.03)
+    assert len(inputs) > 50
+    assert len(withheld) > 50
+    pixels = {*zip(inputs.row, inputs.column, strict=True)}
+    assert not pixels & {*zip(withheld.row, withheld.column, strict=True)}
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_views_keep_image_points_and_truth_together(seed):
+    # The image is the depth: red holds whole metres, so each measurement can be read off the image.
+    sample = scene(5, lidar=False)
+    image = np.repeat(np.uint8(np.rint(sample.truth * 6))[..., None], 3, axis=2)
+    sample = dataclasses.replace(sample, image=image)
+    view = make_view(sample, (64, 128), STILL, np.random.default_rng(seed))
+    depth = view.target * view.input.scale
+    seen = view.input.image[..., 0] / 6.0
+    error = np.abs(seen - depth)
+    # Only next to edges, where the image is interpolated and depth is not, may they differ.
+    assert np.nanmedian(error) < 0.15
+    assert np.mean(error[np.isfinite(error)] < 0.5) > 0.85
+    if view.input.guide[6].max() > 0:
+        measured = np.exp(view.input.guide[0]) * view.input.scale
+        close = view.input.guide[4] < 0.25 * np.log(1.3)  # within 0.3 px of a measurement
+        assert close.sum() > 0
+        assert np.median(np.abs(measured - depth)[close]) < 0.05 * np.median(depth[close])
+
+
+def test_flipped_views_look_the_other_way():
+    sample = scene(5)
+    settings = dataclasses.replace(STILL, flip=1.0, min_zoom=1.0, max_zoom=1.0)
+    view = make_view(sample, (HEIGHT, WIDTH), settings, np.random.default_rng(0))
+    np.testing.assert_array_equal(view.input.image, sample.image[:, ::-1])
+    rays = view.input.rays[0, 0]
+    assert rays[0] < 0 < rays[-1]
+    known = np.isfinite(view.target)
+    truth = np.full(known.shape, np.nan, np.float32)
+    truth[sample.points.v.astype(int), sample.points.u.astype(int)] = sample.points.depth
+    np.testing.assert_allclose((view.target * view.input.scale)[known], truth[:, ::-1][known], rtol=1e-5)
+
+
+def test_depth_without_a_unit_is_not_learned_without_lidar():
+    sample = dataclasses.replace(scene(5, lidar=False), metric=False)
+    settings = dataclasses.replace(STILL, no_lidar=1.0)
+    view = make_view(sample, (64, 128), settings, np.random.default_rng(0))
+    assert not np.isfinite(view.target).any()
+
+
+def test_a_virtual_lidar_measures_what_is_there():
+    sample = scene(1, lidar=False)
+    for draw in (virtual_lidar.spinning, virtual_lidar.rosette):
+        points, ring = draw(sample.truth, sample.camera, np.random.default_rng(0))
+        assert len(points) > 20
+        row, column = np.floor(points.v + 0.5).astype(int), np.floor(points.u + 0.5).astype(int)
+        np.testing.assert_array_equal(points.depth, sample.truth[row, column])
+        assert len(ring) == len(points)
+
+
+def test_views_are_a_function_of_their_number(tmp_path):
+    write_scenes(tmp_path / 'a', 3)
+    settings = TrainingSettings(data=DataSettings(sources=['1 samples a'], crop_height=64, crop_width=128))
+    first, second = (ViewDataset(read_data(settings, tmp_path)[0], settings) for _ in range(2))
+    for key, value in first[7].items():
+        np.testing.assert_array_equal(value, second[7][key])
+    assert not np.array_equal(first[7]['image'], first[8]['image'])
+
+
+def test_processes_share_the_views_of_a_step_whatever_their_number():
+    def numbers(processes, done):
+        each = [list(StepSampler(3, 4, rank, processes, lambda: done)) for rank in range(processes)]
+        share = 4 // processes
+        return [sorted(n for part in each for n in part[step * share : (step + 1) * share]) for step in range(3)]
+
+    assert numbers(1, 6) == numbers(2, 6) == numbers(4, 6)
+    assert numbers(1, 0)[-1][-1] + 1 == numbers(1, 3)[0][0]
+
+
+def test_recordings_are_held_out_whole(tmp_path):
+    write_scenes(tmp_path / 'a', 3)
+    settings = TrainingSettings(data=DataSettings(sources=['1 samples a'], held_out=['scene_1']))
+    sources, validation = read_data(settings, tmp_path)
+    assert list(sources[0].groups) == ['scene_0', 'scene_2']
+    assert [sample.name for sample in validation] == ['scene_1']
+    settings = TrainingSettings(data=DataSettings(sources=['1 samples a'], held_out=['elsewhere']))
+    with pytest.raises(SettingsError, match='elsewhere'):
+        read_data(settings, tmp_path)
+
+
+@pytest.mark.parametrize('text', ['', 'samples a', '1 bag a', '1 frames a', 'much samples a'])
+def test_a_malformed_source_is_refused(text, tmp_path):
+    with pytest.raises(SettingsError, match='data source'):
+        read_source(text, tmp_path)
+
+
+def test_unknown_keys_of_a_configuration_are_refused(tmp_path):
+    path = tmp_path / 'c.yaml'
+    path.write_text('optimizer:\n  learning_rat: 1e-3\n')
+    with pytest.raises(SettingsError, match=r"learning_rat'; did you mean 'optimizer.learning_rate'"):
+        load(path)

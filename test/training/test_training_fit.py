@@ -1,0 +1,178 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('torch', reason='training needs torch')
+pytest.importorskip('lightning', reason='training needs lightning')
+
+import torch
+from training_scenes import write_scenes
+
+from depth_ros.errors import SettingsError, TrainingError
+from depth_ros.estimators.network import NetworkEstimator
+from depth_ros.networks.checkpoint import load_checkpoint
+from depth_ros_training.cli.main import main
+from depth_ros_training.data.sample import split_points
+from depth_ros_training.data.store import SampleFolder
+from depth_ros_training.engine.fit import fit
+from depth_ros_training.settings import load
+from depth_ros_training.systems.supervised import SupervisedSystem
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+data:
+  sources: [1 samples scenes]
+  validation: [1 samples scenes]
+  crop_height: 64
+  crop_width: 128
+  batch: 2
+  workers: 0
+view: {no_lidar: 0.0}
+optimizer: {warmup_steps: 2, average: 0.9}
+run: {steps: 6, steps_per_epoch: 3, precision: 32-true, threads: 1, keep: 2, pictures: 1}
+"""
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_scenes(tmp_path / 'scenes', 2)
+    (tmp_path / 'config.yaml').write_text(CONFIG)
+    return tmp_path
+
+
+def settings_of(data, **changes):
+    return load(data / 'config.yaml', {name.replace('__', '.'): value for name, value in changes.items()})
+
+
+def weights(path):
+    return load_checkpoint(path)[0].state_dict()
+
+
+def test_it_overfits_two_scenes(data):
+    settings = settings_of(
+        data, run__steps=200, run__steps_per_epoch=100, optimizer__learning_rate=2e-3, data__crop_height=96,
+        data__crop_width=192, view__color=0.0, view__blur=0.0, view__noise=0.0, view__flip=0.0, view__outliers=0.0,
+        view__miscalibrated=0.0, view__scattered=0.0,
+    )  # fmt: skip
+    best = fit(SupervisedSystem, settings, data, data / 'out', progress=False)
+    network, facts = load_checkpoint(best)
+    sample = SampleFolder(data / 'scenes')[0]
+    inputs, withheld = split_points(sample.points, sample.ring % 4 == 2, sample.camera.shape, 0.08, 0.03)
+
+    def error(estimator):
+        depth, _ = estimator.estimate(sample.frame(), inputs)
+        return float(np.abs(depth[withheld.row, withheld.column] - withheld.depth).mean())
+
+    from depth_ros.estimators.yardsticks import LinearEstimator
+
+    assert error(NetworkEstimator.of(network)) < 0.6 * error(LinearEstimator())
+    assert facts['training']['settings']['run']['steps'] == 200
+    assert list(facts['data']) == ['1 samples scenes']
+    assert facts['reference']
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data):
+    settings = settings_of(data, run__steps=9)
+    fit(SupervisedSystem, settings, data, data / 'whole', progress=False)
+
+    class Interrupted(SupervisedSystem):
+        def training_step(self, batch, index):
+            if self.global_step == 5:
+                raise KeyboardInterrupt
+            return super().training_step(batch, index)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Interrupted, settings, data, data / 'parts', progress=False)
+    fit(SupervisedSystem, settings, data, data / 'parts', progress=False)
+    whole, parts = weights(data / 'whole/last.safetensors'), weights(data / 'parts/last.safetensors')
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    steps = [line.split(',') for line in (data / 'parts/log/metrics.csv').read_text().splitlines()]
+    assert len(steps) > 1
+
+
+def test_the_best_are_kept_and_the_figures_with_them(data):
+    fit(SupervisedSystem, settings_of(data, run__steps=9), data, data / 'out', progress=False)
+    assert len(list((data / 'out').glob('step_*.safetensors'))) == 2
+    best = json.loads((data / 'out/best.json').read_text())
+    assert best['score'] > 0
+    assert {'mae_4', 'rmse_4', 'abs_rel_0', 'within_1_sigma_4'} <= best.keys()
+    log = (data / 'out/log/metrics.csv').read_text()
+    assert 'val/mae_4' in log
+    assert 'train/likelihood' in log
+    events = b''.join(path.read_bytes() for path in (data / 'out/tensorboard').glob('events*'))
+    assert b'validation/0' in events
+
+
+def test_a_folder_of_another_run_is_refused(data):
+    fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'out', progress=False)
+    with pytest.raises(TrainingError, match=r'optimizer.learning_rate was .* is 0\.1'):
+        fit(SupervisedSystem, settings_of(data, run__steps=3, optimizer__learning_rate=0.1), data, data / 'out', False)
+
+
+def test_a_loss_with_a_weight_that_nothing_computes_is_refused(data):
+    class Forgetful(SupervisedSystem):
+        def losses(self, prediction, batch):
+            return {name: value for name, value in super().losses(prediction, batch).items() if name != 'gradient'}
+
+    with pytest.raises(SettingsError, match='gradient'):
+        fit(Forgetful, settings_of(data), data, data / 'out', progress=False)
+    fit(Forgetful, settings_of(data, loss__gradient=0.0, run__steps=3), data, data / 'other', progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_views(data):
+    class Broken(SupervisedSystem):
+        def losses(self, prediction, batch):
+            losses = super().losses(prediction, batch)
+            if self.global_step == 4:
+                losses['log_l1'] = losses['log_l1'] * float('nan')
+            return losses
+
+    with pytest.raises(TrainingError, match=r'nan at step 4 .*views \[8, 9\]'):
+        fit(Broken, settings_of(data), data, data / 'out', progress=False)
+    assert load_checkpoint(data / 'out/best.safetensors')[1]['step'] == 3
+
+
+def test_two_processes_learn_what_one_does(data):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    command = [
+        '-m', 'depth_ros_training.cli.main', 'fit', '--config', str(data / 'config.yaml'), '--data', str(data), '--quiet',
+    ]  # fmt: skip
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_THREADS': '1'}
+    two = [
+        sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port), *command,
+        '--out', str(data / 'two'),
+    ]  # fmt: skip
+    done = subprocess.run(two, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = [sys.executable, *command, '--out', str(data / 'one')]
+    subprocess.run(one, env=environment, capture_output=True, text=True, timeout=240, check=True)
+    one, two = weights(data / 'one/last.safetensors'), weights(data / 'two/last.safetensors')
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5)
+    scores = [json.loads((data / run / 'best.json').read_text())['score'] for run in ('one', 'two')]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-3)
+
+
+def test_every_training_configuration_loads():
+    paths = sorted((ROOT / 'config/training').glob('*.yaml'))
+    assert paths
+    for path in paths:
+        if 'simul' not in path.name:
+            load(path)
+
+
+def test_the_command_says_in_one_line_what_is_wrong(data, capsys):
+    (data / 'config.yaml').write_text('data: {sources: [1 samples nowhere]}')
+    code = main(['fit', '--config', str(data / 'config.yaml'), '--data', str(data), '--out', str(data / 'out')])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.err.count('\n') == 1
+    assert 'nowhere' in captured.err

@@ -1,0 +1,90 @@
+import math
+
+import pytest
+
+pytest.importorskip('torch', reason='training needs torch')
+
+import torch
+
+from depth_ros_training.losses.coarse import coarse_l1
+from depth_ros_training.losses.depth_l1 import depth_l1
+from depth_ros_training.losses.depth_l2 import depth_l2
+from depth_ros_training.losses.gradient import STEPS, gradient_l1
+from depth_ros_training.losses.laplace import laplace_nll
+from depth_ros_training.losses.log_l1 import log_l1
+
+NAN = float('nan')
+DEPTH = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
+TARGET = torch.tensor([[[[2.0, 2.0], [NAN, 4.0]]]])
+
+
+def test_log_l1_is_the_mean_over_known_pixels():
+    assert log_l1(DEPTH.log(), TARGET).item() == pytest.approx(2 * math.log(2) / 3)
+
+
+def test_depth_l1_is_the_mean_absolute_error():
+    assert depth_l1(DEPTH.log(), TARGET).item() == pytest.approx((1 + 0 + 4) / 3)
+
+
+def test_depth_l2_is_square_inside_and_straight_outside_of_its_knee():
+    # 1^2 up to the knee of 2; beyond it 2 * 2 * (4 - 2 / 2)
+    assert depth_l2(DEPTH.log(), TARGET, knee=2.0).item() == pytest.approx((1 + 0 + 12) / 3)
+
+
+def test_likelihood_of_a_laplace_distribution():
+    log_std = torch.full_like(DEPTH, math.log(0.5))
+    errors = (math.log(2), 0.0, math.log(2))
+    expected = sum(math.log(0.5) + math.sqrt(2) * error / 0.5 for error in errors) / 3
+    assert laplace_nll(DEPTH.log(), log_std, TARGET).item() == pytest.approx(expected)
+
+
+def test_likelihood_is_smallest_where_the_deviation_is_that_of_the_errors():
+    errors = torch.distributions.Laplace(0.0, 0.3 / math.sqrt(2)).sample((1, 1, 200, 200))
+    target = errors.exp()
+    values = [
+        laplace_nll(torch.zeros_like(target), torch.full_like(target, math.log(std)), target)
+        for std in (0.2, 0.3, 0.45)
+    ]
+    assert values[1] < min(values[0], values[2])
+
+
+def test_likelihood_teaches_the_deviation_and_leaves_the_depth_alone():
+    log_depth = DEPTH.log().requires_grad_()
+    log_std = torch.zeros_like(DEPTH).requires_grad_()
+    laplace_nll(log_depth, log_std, TARGET).backward()
+    assert log_depth.grad is None
+    assert log_std.grad.abs().sum() > 0
+
+
+def test_gradient_sees_shape_and_not_level():
+    target = torch.arange(1.0, 17.0).view(1, 1, 1, 16).repeat(1, 1, 16, 1)
+    dense = torch.ones(1)
+    assert gradient_l1((3 * target).log(), target, dense).item() == pytest.approx(0.0, abs=1e-5)
+    # A step of log 2 in the middle: of the 16 - s pairs at distance s, s straddle it.
+    stepped = torch.where(torch.arange(16) < 8, target, 2 * target)
+    expected = math.log(2) * sum(step / (16 - step) for step in STEPS) / len(STEPS)
+    assert gradient_l1(stepped.log(), target, dense).item() == pytest.approx(expected, rel=1e-4)
+    assert gradient_l1(stepped.log(), target, torch.zeros(1)).item() == 0.0
+
+
+def test_coarse_compares_with_the_mean_of_what_is_known_in_a_cell():
+    target = torch.tensor([[[[1.0, NAN, NAN, NAN], [math.e**2, NAN, NAN, NAN]]]])
+    coarse = (torch.tensor([[[[4.0, 100.0]]]]),)
+    assert coarse_l1(coarse, target).item() == pytest.approx(3.0, rel=1e-5)
+
+
+@pytest.mark.parametrize('loss', [log_l1, depth_l1, depth_l2])
+def test_unknown_pixels_have_no_gradient_and_known_ones_the_right_one(loss):
+    log_depth = DEPTH.double().log().requires_grad_()
+    assert torch.autograd.gradcheck(lambda value: loss(value, TARGET.double()), (log_depth + 0.01,))
+    loss(log_depth, TARGET.double()).backward()
+    assert torch.isfinite(log_depth.grad).all()
+    assert log_depth.grad[0, 0, 1, 0] == 0
+
+
+@pytest.mark.parametrize('loss', [log_l1, depth_l1, depth_l2])
+def test_a_batch_is_the_mean_of_its_parts_even_where_one_has_no_truth(loss):
+    target = torch.cat([TARGET, torch.full_like(TARGET, NAN)])
+    depth = DEPTH.repeat(2, 1, 1, 1).log()
+    parts = [loss(depth[i : i + 1], target[i : i + 1]) for i in range(2)]
+    assert loss(depth, target).item() == pytest.approx(float(sum(parts)) / 2)
