@@ -82,7 +82,7 @@ def test_compressed_images_are_read_where_only_they_are_published(depth):
         image.data = cv2.imencode('.jpg', np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
         message = peer.answered(peer.moment(image=image, stamp_ns=stamp), timeout=0.5)
     np.testing.assert_allclose(read_rows(message, np.dtype('f4'), 1), 8.0, atol=1e-4)
-    assert peer.value('inputs', 'image topic') == '/image/compressed'
+    assert peer.wait(lambda: peer.value('inputs', 'image topic') == '/image/compressed', 3.0)
     assert process.popen.poll() is None
 
 
