@@ -322,7 +322,7 @@ def choose_lidar(name: str, kind: str, rng: np.random.Generator) -> LidarModel:
         centre = top / tall
         share = centre + (share - centre) * (1 - bend + bend * np.abs(share - centre) / max(centre, 1 - centre))
         share = (share - share[0]) / (share[-1] - share[0])
-    farthest = float(rng.choice([30, 50, 80, 100, 120, 200, 250]))
+    farthest = float(rng.choice([30, 50, 80] if kind == 'indoor' else [60, 80, 100, 120, 200, 250]))
     return LidarModel(
         'invented',
         'spinning',

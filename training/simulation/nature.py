@@ -86,19 +86,19 @@ def tree(rng: np.random.Generator, palette: Palette, height: float = 0.0, leaves
         outward = centres - middle
         outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
         material = palette.material('leaves', rng.uniform(0.6, 1.25) * np.ones(3), photo=False)
-        parts.append(flakes(rng, centres, crown * 0.055 * (700 / leaves) ** 0.5, material, VEGETATION, outward))
+        parts.append(flakes(rng, centres, crown * 0.045 * (900 / leaves) ** 0.5, material, VEGETATION, outward))
     return merge(parts)
 
 
 def bush(rng: np.random.Generator, palette: Palette, size: float = 0.0) -> Mesh:
     """Round bush; size in metres, 0 = by chance."""
     size = size or float(rng.uniform(0.3, 1.6))
-    count = int(200 + 220 * size)
+    count = int(300 + 300 * size)
     direction = _on_shell(rng, count, 0.5)
     centres = direction * size * [0.6, 0.6, 0.5] + [0, 0, size * 0.42]
     material = palette.material('leaves', rng.uniform(0.6, 1.2) * np.ones(3), photo=False)
     return flakes(
-        rng, centres, size * 0.07, material, VEGETATION, direction / np.linalg.norm(direction, axis=1, keepdims=True)
+        rng, centres, size * 0.055, material, VEGETATION, direction / np.linalg.norm(direction, axis=1, keepdims=True)
     )
 
 

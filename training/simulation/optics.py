@@ -202,11 +202,19 @@ def image_flow(
 
 
 def _rays(camera: Camera, world_from_camera: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    local = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones(len(u))], axis=1)
     rays = np.empty((len(u), 6), np.float32)
-    rays[:, :3] = world_from_camera[:3, 3]
-    rays[:, 3:] = local @ world_from_camera[:3, :3].T
+    pose = np.ascontiguousarray(world_from_camera[:3])
+    _point(pose, camera.fx, camera.fy, camera.cx, camera.cy, np.asarray(u, float), np.asarray(v, float), rays)
     return rays
+
+
+@njit(nogil=True, cache=True)
+def _point(pose, fx, fy, cx, cy, u, v, rays):
+    for n in range(len(u)):
+        x, y = (u[n] - cx) / fx, (v[n] - cy) / fy
+        for k in range(3):
+            rays[n, k] = pose[k, 3]
+            rays[n, 3 + k] = pose[k, 0] * x + pose[k, 1] * y + pose[k, 2]
 
 
 @njit(nogil=True, cache=True)

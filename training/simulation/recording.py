@@ -53,7 +53,8 @@ def record(
                     static.transforms.append(_transform(writer, simulator.transforms, parent, child, first))
                 writer.write('/tf_static', static, first)
                 # Not a TFMessage, which readers would take for more of the robot's frames.
-                writer.write('/truth/lidar_extrinsics', _transform(writer, simulator.true_transforms, BODY, LIDAR, first), first)
+                true = _transform(writer, simulator.true_transforms, BODY, LIDAR, first)
+                writer.write('/truth/lidar_extrinsics', true, first)
                 started = True
             _add(queue, writer, simulator, moment)
             queue.flush(moment.left.stamp_ns - 100_000_000)

@@ -166,8 +166,7 @@ class Scene:
     ) -> tuple[np.ndarray, np.ndarray]:
         track = mover.track
         if np.ndim(times) == 0:
-            poses, start, step = track.at(times)[None], 0.0, 1.0
-            per_ray = np.zeros(1)
+            poses, start, step, per_ray = track.at(times)[None], 0.0, 1.0, np.zeros(1)
         else:
             poses, start, step, per_ray = track.poses, track.start, track.step, np.asarray(times, np.float64)
         local, which = np.empty((len(rays), 6), np.float32), np.empty(len(rays), np.int64)
@@ -198,22 +197,26 @@ def _into_frame(rays, times, poses, start, step, radius, distance, local, which)
     """Write the rays that may hit a sphere around a body, in its frame; returns how many."""
     used = 0
     last = len(poses) - 1
+    k, m, a = 0, 0, 0.0
+    px, py, pz = 0.0, 0.0, 0.0
     for n in range(len(rays)):
-        time = times[n] if len(times) > 1 else times[0]
-        share = min(max((time - start) / step, 0.0), float(last))
-        k = min(int(share), max(last - 1, 0))
-        m = min(k + 1, last)
-        a = share - k
-        cx = poses[k, 0, 3] * (1 - a) + poses[m, 0, 3] * a - rays[n, 0]
-        cy = poses[k, 1, 3] * (1 - a) + poses[m, 1, 3] * a - rays[n, 1]
-        cz = poses[k, 2, 3] * (1 - a) + poses[m, 2, 3] * a - rays[n, 2]
+        if n == 0 or len(times) > 1:
+            share = min(max((times[n] - start) / step, 0.0), float(last))
+            k = min(int(share), max(last - 1, 0))
+            m = min(k + 1, last)
+            a = share - k
+            px = poses[k, 0, 3] * (1 - a) + poses[m, 0, 3] * a
+            py = poses[k, 1, 3] * (1 - a) + poses[m, 1, 3] * a
+            pz = poses[k, 2, 3] * (1 - a) + poses[m, 2, 3] * a
+        cx, cy, cz = px - rays[n, 0], py - rays[n, 1], pz - rays[n, 2]
         dx, dy, dz = rays[n, 3], rays[n, 4], rays[n, 5]
         square = dx * dx + dy * dy + dz * dz
-        along = (cx * dx + cy * dy + cz * dz) / square
-        reach = radius / square**0.5
-        if along < -reach or along - reach > distance[n]:
+        dot = cx * dx + cy * dy + cz * dz
+        away = cx * cx + cy * cy + cz * cz - radius * radius
+        # Inside the sphere every ray may hit; outside, those that point at it.
+        if away > 0 and (dot < 0 or dot * dot < away * square):
             continue
-        if cx * cx + cy * cy + cz * cz - along * along * square > radius * radius:
+        if dot - radius * square**0.5 > distance[n] * square:
             continue
         for i in range(3):
             o, d = 0.0, 0.0

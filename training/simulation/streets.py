@@ -122,11 +122,11 @@ class _Street:
 
     def _road(self) -> None:
         rng, palette = self.rng, self.palette
-        asphalt = palette.material('asphalt', rng.uniform(0.5, 1.3) * rng.uniform(0.95, 1.05, 3))
+        grey = rng.uniform(0.5, 1.3) * rng.uniform(0.95, 1.05, 3)
+        asphalt = palette.material('asphalt', grey)
         if rng.random() < 0.6:  # mended
-            asphalt = palette.mixed(
-                asphalt, palette.material('asphalt', rng.uniform(0.4, 1.3) * np.ones(3)), rng.uniform(0.05, 0.4)
-            )
+            patch = palette.material('asphalt', grey * rng.uniform(0.75, 1.2))
+            asphalt = palette.mixed(asphalt, patch, rng.uniform(0.05, 0.4))
         paint = palette.material('paint', np.full(3, rng.uniform(0.35, 0.9)), reflectivity=0.8, photo=False)
         stone = palette.material('concrete', np.full(3, rng.uniform(0.6, 1.0)))
         walk = palette.material(
@@ -308,7 +308,7 @@ class _Street:
             plant = (
                 nature.bush(rng, palette, rng.uniform(0.5, 2.5))
                 if rng.random() < 0.4
-                else nature.tree(rng, palette, 0.0, 500)
+                else nature.tree(rng, palette, 0.0, 700)
             )
             self._place(plant, at, side * min(away, self.edge + 32), rng.uniform(0, 6), self.kerb)
         return s + rng.uniform(4, 9)
@@ -368,7 +368,7 @@ class _Street:
         for s in np.arange(first, self.route.length, spacing):
             if trees and not self._crossing(s, 3):
                 self._place(
-                    nature.tree(rng, palette, rng.uniform(4, 11), 900), s, side * line, rng.uniform(0, 6), self.kerb
+                    nature.tree(rng, palette, rng.uniform(4, 11), 1200), s, side * line, rng.uniform(0, 6), self.kerb
                 )
         for s in np.arange(rng.uniform(0, 30), self.route.length, rng.uniform(18, 45)):
             self._place(

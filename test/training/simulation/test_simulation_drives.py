@@ -275,8 +275,8 @@ def test_full_disk_leaves_no_half_bag(tmp_path):
         'import resource, sys\n'
         'resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n'  # of what one file may grow to
         'from depth_ros_training.cli.main import main\n'
-        f"sys.exit(main(['simulate', '--out', {str(tmp_path / 'bag')!r}, '--frames', '3', '--width', '320', '--height', '96',\n"
-        "    '--world', 'indoor', '--lidar', 'vlp16']))\n"
+        f"sys.exit(main(['simulate', '--out', {str(tmp_path / 'bag')!r}, '--frames', '3', '--width', '320',\n"
+        "    '--height', '96', '--world', 'indoor', '--lidar', 'vlp16']))\n"
     )
     environment = {**os.environ, 'NUMBA_DISABLE_CACHING': '1'}
     done = subprocess.run(

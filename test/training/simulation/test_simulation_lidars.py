@@ -120,7 +120,7 @@ def test_glass_lets_the_light_through(palette):
 def test_edges_give_mixed_pixels_where_echoes_merge(palette):
     rng = np.random.default_rng(3)
     white = palette.material('paint', reflectivity=0.9, photo=False)
-    # A plate that covers the left half, before a wall. Beams are 3 mrad apart and 4 mrad wide; each ring is shifted a little.
+    # A plate that covers the left half, before a wall. Beams are 3 mrad apart and 4 mrad wide; rings are shifted.
     plate = box(0.02, 50.0, 100.0, white, 0).moved(20.0, 25.0, -50)
     azimuth = 0.003 * np.arange(-20, 20)[:, None] + rng.uniform(0, 0.003, 64)
     rays = np.zeros((azimuth.size, 6), np.float32)
