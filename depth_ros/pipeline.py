@@ -95,15 +95,11 @@ class DepthPipeline:
             TransformError: lidar and camera are not joined.
         """
         settings, started = self.settings, time.perf_counter_ns()
-        moved = [(scan, self._motion(scan, frame)) for scan in self._pair(frame)]
-        if moved[0][1].kind == 'assumed_static':
-            moved = moved[:1]
-        else:
-            moved = [(scan, motion) for scan, motion in moved if motion.kind != 'assumed_static']
+        moved = self._moved(frame)
         paired = time.perf_counter_ns()
         inputs, input_std, withheld = [], [], []
         for scan, motion in moved:
-            points = project(scan, motion, frame.camera, settings.projection.min_depth, settings.projection.max_depth)
+            points = self._projected(scan, motion, frame)
             std = self._measurement_std(scan, motion, frame)
             if self._holdout is not None:
                 mask = self._holdout(scan)[points.index]
@@ -125,6 +121,32 @@ class DepthPipeline:
         basis = Basis(len(moved), len(sparse), frame.stamp_ns - moved[0][0].mid_ns, moved[0][1].kind)
         stages = {'pair': paired - started, 'project': projected - paired, 'estimate': estimated - projected}
         return DepthEstimate(frame, depth, std, sparse, scored, basis, stages)
+
+    def project(self, frame: Frame) -> list[tuple[LidarScan, ProjectedPoints]]:
+        """Pair, move and project, and no more: what training makes its samples of.
+
+        Args:
+            frame: the image.
+
+        Returns:
+            Each sweep that belongs to the image, with its points that fall into the image, those that others hide too.
+
+        Raises:
+            FrameRefused: ``zero_stamp`` or ``no_lidar``.
+            TransformError: lidar and camera are not joined.
+        """
+        return [(scan, self._projected(scan, motion, frame)) for scan, motion in self._moved(frame)]
+
+    def _moved(self, frame: Frame) -> list[tuple[LidarScan, PointMotion]]:
+        """Sweeps for an image and how they move; without poses the nearest alone."""
+        moved = [(scan, self._motion(scan, frame)) for scan in self._pair(frame)]
+        if moved[0][1].kind == 'assumed_static':
+            return moved[:1]
+        return [(scan, motion) for scan, motion in moved if motion.kind != 'assumed_static']
+
+    def _projected(self, scan: LidarScan, motion: PointMotion, frame: Frame) -> ProjectedPoints:
+        settings = self.settings.projection
+        return project(scan, motion, frame.camera, settings.min_depth, settings.max_depth)
 
     def _pair(self, frame: Frame) -> list[LidarScan]:
         """Sweeps for an image, the nearest in time first."""

@@ -12,6 +12,8 @@ from depth_ros.errors import DepthRosError
 # Command -> one line of help. Each lives in the module of its name with ``add_arguments(parser)`` and ``run(arguments)``,
 # imported only when it is called.
 COMMANDS = {
+    'cache': 'turn bags into a folder of training samples',
+    'score': 'compare checkpoints with the classical methods on validation images',
     'fit': 'train a network, or go on with an interrupted training',
     'simulate': 'render drives through procedural worlds, with exact truth, into bags',
 }

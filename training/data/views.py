@@ -62,8 +62,9 @@ def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rn
     inputs, withheld = split_points(zoomed.points, given, shape, projection.hidden_margin, projection.range_std)
     inputs = _disturb(inputs, settings, rng)
     target = np.full(shape, np.nan, np.float32) if zoomed.truth is None else zoomed.truth.copy()
-    near = withheld.depth <= _ALLOWED_DEPTH
-    target[withheld.row[near], withheld.column[near]] = withheld.depth[near]
+    # Where the truth is known, lidar errors (noise, mixed pixels) need not judge.
+    judging = (withheld.depth <= _ALLOWED_DEPTH) & ~np.isfinite(target[withheld.row, withheld.column])
+    target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
     image = _recolor(zoomed.image, settings, rng)
     directions = rays(zoomed.camera)
     camera = zoomed.camera

@@ -1,0 +1,60 @@
+"""``depth_ros_training score``: checkpoints beside the classical methods on validation images, some rings given."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from depth_ros.estimators.base import Estimator
+from depth_ros.estimators.network import NetworkEstimator
+from depth_ros.estimators.registry import create_estimator
+from depth_ros.networks.checkpoint import load_checkpoint
+from depth_ros.settings import Settings
+from depth_ros_training.data.datasets import read_data
+from depth_ros_training.data.importers import read_frame, read_split
+from depth_ros_training.engine.validation import NUM_SUMS, THINNINGS, Cases, figures, score
+from depth_ros_training.settings import load
+
+_COLUMNS = ('mae', 'rmse', 'abs_rel', 'within_1_sigma', 'within_2_sigma')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('checkpoints', type=Path, nargs='*', help='checkpoints to score (.safetensors)')
+    parser.add_argument('--config', type=Path, help='training configuration whose validation images are used')
+    parser.add_argument('--data', type=Path, default=Path(), help='folder that its paths start from')
+    parser.add_argument('--frames', nargs=2, metavar=('SPLITS', 'SPLIT'), help='a split of a splits file, in its place')
+    parser.add_argument('--methods', nargs='*', default=['linear', 'classical'], help='methods to compare with')
+    parser.add_argument(
+        '--thinning', type=int, nargs='*', default=list(THINNINGS), help='every k-th ring given; 0 = none'
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score all, and print a table; methods are judged where all of them have an estimate."""
+    if arguments.frames:
+        samples = [read_frame(folder) for folder in read_split(Path(arguments.frames[0]), arguments.frames[1])]
+    else:
+        samples = read_data(load(arguments.config), arguments.data)[1]
+    estimators: dict[str, Estimator] = {name: create_estimator(Settings(), name) for name in arguments.methods}
+    learned = {str(path): NetworkEstimator.of(load_checkpoint(path)[0]) for path in arguments.checkpoints}
+    print(f'{len(samples)} images')
+    print(f'{"rings":>8} {"method":<40}' + ''.join(f'{name:>16}' for name in _COLUMNS))
+    for thinning in arguments.thinning:
+        # Without lidar only a network has an answer.
+        methods = learned if thinning == 0 else {**estimators, **learned}
+        sums = {name: np.zeros(NUM_SUMS) for name in methods}
+        for case in Cases(samples, [thinning]):
+            results = {name: method.estimate(case.sample.frame(), case.given) for name, method in methods.items()}
+            known = np.logical_and.reduce([np.isfinite(depth) for depth, _ in results.values()])
+            for name, (depth, std) in results.items():
+                sums[name] += score(np.where(known, depth, np.nan), std, case.withheld)
+        for name, total in sums.items():
+            values = figures({thinning: total})
+            share = f'1/{thinning}' if thinning else 'none'
+            print(
+                f'{share:>8} {name:<40}' + ''.join(f'{values[f"{key}_{thinning}"]:>16.3f}' for key in _COLUMNS),
+                flush=True,
+            )
