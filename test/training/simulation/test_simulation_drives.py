@@ -88,7 +88,7 @@ def test_right_image_is_the_left_one_moved_by_the_disparity():
 
 
 def test_equal_seeds_give_equal_moments_and_others_others():
-    first, second, other = (list(Simulator(seed, SMALL)) for seed in (5, 5, 6))
+    first, second, other = (list(Simulator(seed, dataclasses.replace(SMALL, world='offroad'))) for seed in (5, 5, 6))
     for a, b in zip(first, second, strict=True):
         assert np.array_equal(a.left.image, b.left.image)
         assert np.array_equal(a.right.image, b.right.image)
@@ -102,7 +102,7 @@ def test_equal_seeds_give_equal_moments_and_others_others():
 
 @pytest.mark.parametrize('world', ['street', 'indoor', 'offroad'])
 def test_worlds_are_whole(world):
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         simulator = Simulator(
             seed, dataclasses.replace(SMALL, world=world, frames=1, right=False, lidar_field='camera')
         )
