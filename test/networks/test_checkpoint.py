@@ -1,0 +1,122 @@
+import json
+import os
+import struct
+
+import pytest
+
+pytest.importorskip('torch', reason='checkpoints need torch')
+pytest.importorskip('safetensors', reason='checkpoints need safetensors')
+
+import torch
+from safetensors.torch import save_file
+
+from depth_ros.errors import CheckpointError, OutputError
+from depth_ros.networks import checkpoint
+from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
+from depth_ros.networks.depth_net import DepthNet
+
+
+@pytest.fixture
+def saved(tmp_path):
+    network = DepthNet()
+    save_checkpoint(tmp_path / 'net.safetensors', network, {'training': {'steps': 7}})
+    return network, tmp_path / 'net.safetensors'
+
+
+def header(path, change):
+    """Rewrite the facts in a file's header."""
+    content = path.read_bytes()
+    (length,) = struct.unpack('<Q', content[:8])
+    entries = json.loads(content[8 : 8 + length])
+    facts = json.loads(entries['__metadata__']['depth_ros'])
+    change(facts)
+    entries['__metadata__']['depth_ros'] = json.dumps(facts)
+    text = json.dumps(entries).encode()
+    path.write_bytes(struct.pack('<Q', len(text)) + text + content[8 + length :])
+
+
+def test_weights_and_facts_survive(saved):
+    network, path = saved
+    loaded, facts = load_checkpoint(path)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
+    assert not loaded.training
+    assert facts['size'] == 'small'
+    assert facts['training'] == {'steps': 7}
+    assert path.stat().st_size < 16e6
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match='nowhere'):
+        load_checkpoint(tmp_path / 'nowhere.safetensors')
+
+
+@pytest.mark.parametrize('old', [True, False])
+def test_a_pickle_is_refused_and_not_run(tmp_path, old):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'owned'),)
+
+    torch.save(Evil(), tmp_path / 'net.pt', _use_new_zipfile_serialization=not old)
+    with pytest.raises(CheckpointError, match='pickle'):
+        load_checkpoint(tmp_path / 'net.pt')
+    assert not (tmp_path / 'owned').exists()
+
+
+@pytest.mark.parametrize('size', [0, 4, 100, 5_000_000])
+def test_a_truncated_file_is_refused(saved, size):
+    _, path = saved
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match='damaged'):
+        load_checkpoint(path)
+
+
+def test_garbage_is_refused(tmp_path):
+    (tmp_path / 'net.safetensors').write_bytes(os.urandom(10_000))
+    with pytest.raises(CheckpointError, match=r'damaged|pickle'):
+        load_checkpoint(tmp_path / 'net.safetensors')
+
+
+def test_weights_of_something_else_are_refused(tmp_path):
+    save_file({'weight': torch.zeros(3)}, tmp_path / 'net.safetensors')
+    with pytest.raises(CheckpointError, match='another network'):
+        load_checkpoint(tmp_path / 'net.safetensors')
+
+
+def test_another_network_of_ours_is_refused(saved):
+    _, path = saved
+    header(path, lambda facts: facts.update(network='SegNet'))
+    with pytest.raises(CheckpointError, match='SegNet'):
+        load_checkpoint(path)
+
+
+def test_a_size_that_does_not_fit_the_weights_is_refused(saved):
+    _, path = saved
+    header(path, lambda facts: facts.update(size='base'))
+    with pytest.raises(CheckpointError, match='tensors differ'):
+        load_checkpoint(path)
+    header(path, lambda facts: facts.update(size='huge'))
+    with pytest.raises(CheckpointError, match='not known'):
+        load_checkpoint(path)
+
+
+def test_input_that_has_changed_since_training_is_refused(saved, monkeypatch):
+    _, path = saved
+    monkeypatch.setattr(checkpoint, 'INPUT_VERSION', 99)
+    with pytest.raises(CheckpointError, match='input version'):
+        load_checkpoint(path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    network = DepthNet()
+    with torch.no_grad():
+        network.head.bias[0] = float('nan')
+    save_checkpoint(tmp_path / 'net.safetensors', network, {})
+    with pytest.raises(CheckpointError, match=r"not finite in 'head.bias'"):
+        load_checkpoint(tmp_path / 'net.safetensors')
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OutputError):
+        save_checkpoint(tmp_path / 'file' / 'net.safetensors', DepthNet(), {})
+    assert [path.name for path in tmp_path.iterdir()] == ['file']

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+
+pytest.importorskip('torch', reason='networks need torch')
+
+import torch
+
+from depth_ros.errors import SettingsError
+from depth_ros.estimators.learned import reference_input
+from depth_ros.estimators.network import NetworkEstimator
+from depth_ros.estimators.network_input import encode
+from depth_ros.networks.depth_net import SIZES, DepthNet
+from depth_ros.types import Camera, Frame, SparseDepth
+
+
+def trained(size='small', encoder='conv'):
+    """A network whose every layer matters, as after training."""
+    torch.manual_seed(0)
+    network = DepthNet(size, encoder).eval()
+    for name, value in network.named_parameters():
+        if name.startswith(('head', 'hidden', 'coarse')) or name.endswith('second.weight'):
+            torch.nn.init.normal_(value, std=0.05)
+    return network
+
+
+def scaled(sparse, factor):
+    depth = (sparse.depth * np.float32(factor)).astype(np.float32)
+    return SparseDepth(sparse.u, sparse.v, depth, sparse.std, sparse.shape)
+
+
+def nothing(shape):
+    return SparseDepth(*(np.zeros(0, np.float32) for _ in range(4)), shape=shape)
+
+
+@pytest.mark.parametrize('factor', [0.01, 0.37, 4.0, 250.0])
+def test_depth_times_s_gives_depth_times_s(factor):
+    frame, sparse = reference_input()
+    estimator = NetworkEstimator.of(trained())
+    depth, std = estimator.estimate(frame, sparse)
+    depth_s, std_s = estimator.estimate(frame, scaled(sparse, factor))
+    np.testing.assert_allclose(depth_s, depth * factor, rtol=2e-3)
+    np.testing.assert_allclose(std_s, std * factor, rtol=2e-3)
+
+
+def test_twice_the_focal_length_is_twice_as_far_where_no_lidar_gives_the_scale():
+    frame, _ = reference_input()
+    camera = frame.camera
+    network = trained()
+    for value in network.camera_stem.parameters():  # directions aside, which change with the focal length too
+        if value.ndim == 4:
+            torch.nn.init.zeros_(value[:, 3:])
+    estimator = NetworkEstimator.of(network)
+    longer = Camera(camera.width, camera.height, 2 * camera.fx, 2 * camera.fy, camera.cx, camera.cy)
+    depth, _ = estimator.estimate(frame, nothing(camera.shape))
+    depth_2, _ = estimator.estimate(Frame(1, frame.image, 'rgb8', longer), nothing(camera.shape))
+    np.testing.assert_allclose(depth_2, 2 * depth, rtol=1e-4)
+
+
+def test_intrinsics_enter():
+    frame, sparse = reference_input()
+    camera = frame.camera
+    moved = Camera(camera.width, camera.height, camera.fx * 1.5, camera.fy * 1.5, camera.cx, camera.cy)
+    estimator = NetworkEstimator.of(trained())
+    depth, _ = estimator.estimate(frame, sparse)
+    depth_2, _ = estimator.estimate(Frame(1, frame.image, 'rgb8', moved), sparse)
+    assert not np.allclose(depth, depth_2)
+
+
+def test_the_lidar_branch_is_absent_without_lidar():
+    frame, sparse = reference_input()
+    network = trained()
+    estimator = NetworkEstimator.of(network)
+    without, _ = estimator.estimate(frame, nothing(frame.camera.shape))
+    with_lidar, _ = estimator.estimate(frame, sparse)
+    torch.nn.init.normal_(network.lidar_stem.weight, std=3.0)
+    torch.nn.init.normal_(network.lidar_stem.bias, std=3.0)
+    np.testing.assert_array_equal(estimator.estimate(frame, nothing(frame.camera.shape))[0], without)
+    assert not np.allclose(estimator.estimate(frame, sparse)[0], with_lidar)
+
+
+def test_a_fresh_network_passes_through_the_measurements():
+    frame, sparse = reference_input()
+    depth, _ = NetworkEstimator.of(DepthNet().eval()).estimate(frame, sparse)
+    error = np.abs(depth[sparse.row, sparse.column] - sparse.depth) / sparse.depth
+    assert np.median(error) < 0.03
+
+
+@pytest.mark.parametrize('shape', [(96, 192), (97, 193), (33, 500)])
+@pytest.mark.parametrize('count', [0, 1, 2, 3, 500])
+def test_any_image_size_and_number_of_points_gives_depth_everywhere(shape, count):
+    rng = np.random.default_rng(0)
+    camera = Camera(shape[1], shape[0], 150.0, 150.0, shape[1] / 2, shape[0] / 2)
+    frame = Frame(1, rng.integers(0, 255, (*shape, 3), dtype=np.uint8), 'rgb8', camera)
+    values = [rng.uniform(0, shape[1] - 1, count), rng.uniform(0, shape[0] - 1, count), rng.uniform(1, 60, count)]
+    sparse = SparseDepth(*(value.astype(np.float32) for value in values), np.full(count, 0.03, np.float32), shape)
+    depth, std = NetworkEstimator.of(trained()).estimate(frame, sparse)
+    assert depth.shape == std.shape == shape
+    assert depth.dtype == std.dtype == np.float32
+    assert (depth > 0).all()
+    assert (std > 0).all()
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'mono8'])
+def test_other_encodings_mean_the_same_image(encoding):
+    frame, sparse = reference_input()
+    gray = frame.gray()
+    rgb = Frame(1, np.repeat(gray[..., None], 3, axis=2), 'rgb8', frame.camera)
+    other = Frame(1, gray if encoding == 'mono8' else rgb.image[..., ::-1], encoding, frame.camera)
+    np.testing.assert_array_equal(encode(rgb, sparse).image, encode(other, sparse).image)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_training_gives_coarse_depth_too(size):
+    network = DepthNet(size).train()
+    arguments = torch.zeros(2, 3, 64, 96, dtype=torch.uint8), torch.zeros(2, 2, 64, 96), torch.zeros(2, 7, 64, 96)
+    prediction = network(*arguments)
+    assert prediction.log_depth.shape == prediction.log_std.shape == (2, 1, 64, 96)
+    assert [tuple(level.shape) for level in prediction.coarse] == [(2, 1, 16, 24), (2, 1, 8, 12)]
+    assert network.eval()(*arguments).coarse == ()
+
+
+@pytest.mark.parametrize('encoder', ['resnet18', 'resnet50', 'dinov2_small'])
+def test_backbones_come_by_name_without_a_download(encoder, monkeypatch):
+    pytest.importorskip('transformers', reason='backbones need transformers')
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    network = trained(encoder=encoder)
+    image = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8)
+    other = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8)
+    rest = torch.zeros(1, 2, 64, 96), torch.zeros(1, 7, 64, 96)
+    with torch.inference_mode():
+        first, second = network(image, *rest), network(other, *rest)
+    assert first.log_depth.shape == (1, 1, 64, 96)
+    assert not torch.allclose(first.log_depth, second.log_depth)
+
+
+def test_unknown_sizes_and_encoders_are_refused():
+    with pytest.raises(SettingsError, match='small, base'):
+        DepthNet('huge')
+    with pytest.raises(SettingsError, match='resnet18'):
+        DepthNet('small', 'alexnet')
+
+
+def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
+    pytest.importorskip('transformers', reason='backbones need transformers')
+    from transformers import AutoBackbone
+
+    def fail(*_, **__):
+        raise OSError('no route to host')
+
+    monkeypatch.setattr(AutoBackbone, 'from_pretrained', fail)
+    with pytest.raises(SettingsError, match=r'microsoft/resnet-18.*no route to host.*pretrained: false'):
+        DepthNet('small', 'resnet18', pretrained=True)
