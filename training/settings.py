@@ -60,6 +60,12 @@ class ViewSettings:
     miscalibrated: float = param(0.3, 'Share of samples whose points are shifted against the image.', ge=0.0, le=1.0)
     max_shift: float = param(1.5, 'Largest shift of miscalibrated points.', unit='px', ge=0.0, le=50.0)
     outliers: float = param(0.1, 'Share of samples with some wrong points.', ge=0.0, le=1.0)
+    virtual: float = param(
+        0.3,
+        'Share of samples with dense truth whose lidar, if they have one, is replaced by a virtual one.',
+        ge=0.0,
+        le=1.0,
+    )
     rosette: float = param(0.2, 'Share of virtual lidars that are solid-state.', ge=0.0, le=1.0)
 
 

@@ -162,3 +162,23 @@ def test_unknown_keys_of_a_configuration_are_refused(tmp_path):
     path.write_text('optimizer:\n  learning_rat: 1e-3\n')
     with pytest.raises(SettingsError, match=r"learning_rat'; did you mean 'optimizer.learning_rate'"):
         load(path)
+
+
+@pytest.mark.parametrize('factor', [0.1, 1.0, 7.0])
+def test_the_correction_of_deviations_makes_them_honest(factor):
+    from depth_ros.types import SparseDepth
+    from depth_ros_training.engine.validation import figures, score, std_correction
+
+    rng = np.random.default_rng(0)
+    depth = np.full((100, 200), 20.0, np.float32)
+    row, column = (grid.ravel() for grid in np.mgrid[:100, :200])
+    truth = (20.0 + rng.normal(0, 0.5, depth.size)).astype(np.float32)
+    values = column.astype(np.float32), row.astype(np.float32), truth, np.full(depth.size, 0.03, np.float32)
+    withheld = SparseDepth(*values, depth.shape)
+    std = np.full_like(depth, 0.5 * factor)
+    correction = std_correction({4: score(depth, std, withheld)})
+    assert correction == pytest.approx(1 / factor, rel=0.06)
+    corrected = figures({4: score(depth, std * np.float32(correction), withheld)})
+    assert corrected['within_1_sigma_4'] == pytest.approx(0.683, abs=0.03)
+    assert corrected['within_2_sigma_4'] == pytest.approx(0.954, abs=0.02)
+    assert corrected['mae_4'] == pytest.approx(0.5 * np.sqrt(2 / np.pi), rel=0.02)

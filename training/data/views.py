@@ -20,6 +20,9 @@ from depth_ros_training.settings import ViewSettings
 # most.
 _THINNING = (1, 1, 2, 2, 3, 4, 4, 4, 5, 6, 8, 8, 12, 16)
 _MIN_GIVEN = 8
+# Shares of the pixels with truth from which on it judges without the lidar, and from which on it is a surface to draw
+# lidars from.
+_SOME, _DENSE = 0.1, 0.5
 _ALLOWED_DEPTH = 120.0  # metres; farther lidar returns judge nothing
 
 
@@ -53,7 +56,7 @@ def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rn
         The view.
     """
     zoomed = _zoom_and_crop(sample, shape, settings, rng)
-    if len(zoomed.points) == 0:
+    if len(zoomed.points) == 0 or (_is_dense(zoomed) and rng.random() < settings.virtual):
         zoomed = _with_virtual_lidar(zoomed, settings, rng)
     given = choose_given(zoomed, settings, rng)
     projection = ProjectionSettings()
@@ -77,7 +80,7 @@ def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rn
         inputs = SparseDepth(u, inputs.v, inputs.depth, inputs.std, inputs.shape)
     directions = np.ascontiguousarray(np.nan_to_num(directions, nan=0.0).transpose(2, 0, 1))
     encoded = encode(Frame(1, image, 'rgb8', camera), inputs, directions)
-    dense = zoomed.truth is not None and bool(np.isfinite(zoomed.truth).mean() > 0.1)
+    dense = zoomed.truth is not None and bool(np.isfinite(zoomed.truth).mean() > _SOME)
     # Without lidar nothing tells the scale of a sample that has none.
     metric = zoomed.metric or len(inputs) > 0
     if not metric:
@@ -96,7 +99,7 @@ def choose_given(sample: Sample, settings: ViewSettings, rng: np.random.Generato
     if rng.random() < settings.no_lidar:
         return np.zeros(count, np.bool_)
     ring = sample.ring
-    judged_otherwise = sample.truth is not None and np.isfinite(sample.truth).mean() > 0.1
+    judged_otherwise = sample.truth is not None and np.isfinite(sample.truth).mean() > _SOME
     if (count and ring.min() < 0) or rng.random() < settings.scattered:
         share = np.exp(rng.uniform(np.log(0.02), np.log(0.9)))
         given = rng.random(count) < share
@@ -163,6 +166,10 @@ def _zoom_and_crop(sample: Sample, shape: tuple[int, int], settings: ViewSetting
         camera.rotation,
     )
     return Sample(sample.name, sample.recording, image, view_camera, points, sample.ring[inside], truth, sample.metric)
+
+
+def _is_dense(sample: Sample) -> bool:
+    return sample.truth is not None and bool(np.isfinite(sample.truth).mean() > _DENSE)
 
 
 def _with_virtual_lidar(sample: Sample, settings: ViewSettings, rng: np.random.Generator) -> Sample:

@@ -48,6 +48,8 @@ class KeepBest(lightning.Callback):
         }
         facts = {**self._facts, 'step': trainer.global_step, 'validation': values}
         network = copy.deepcopy(pl_module.average).cpu()
+        network.std_factor *= pl_module.std_correction
+        facts['std_correction'] = pl_module.std_correction
         facts['reference'] = make_reference(NetworkEstimator.of(network))
         last = self._folder / 'last.safetensors'
         save_checkpoint(last, network, facts)

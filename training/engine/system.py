@@ -14,7 +14,7 @@ from torch import Tensor
 
 from depth_ros.errors import SettingsError, TrainingError
 from depth_ros.networks.depth_net import DepthNet, Prediction
-from depth_ros_training.engine.validation import NUM_SUMS, Case, figures, score
+from depth_ros_training.engine.validation import NUM_SUMS, Case, figures, score, std_correction
 from depth_ros_training.settings import TrainingSettings
 
 
@@ -32,6 +32,8 @@ class DepthSystem(lightning.LightningModule):
         weights = dataclasses.asdict(settings.loss)
         self._weights = {name: weight for name, weight in weights.items() if weight > 0}
         self._sums: dict[int, np.ndarray] = {}
+        # Set by each validation; checkpoints are written with it, training goes on without.
+        self.std_correction = 1.0
 
     def losses(self, prediction: Prediction, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Losses by the names of ``LossSettings``, before weighting."""
@@ -90,6 +92,7 @@ class DepthSystem(lightning.LightningModule):
                 for thinning, values in part.items():
                     sums[thinning] = sums.get(thinning, 0) + values
         values = figures(dict(sorted(sums.items())))
+        self.std_correction = std_correction(sums)
         self.log_dict({f'val/{name}': value for name, value in values.items()}, rank_zero_only=True)
         self.log('score', values['score'], prog_bar=True, logger=False)
 

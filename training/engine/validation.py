@@ -15,9 +15,11 @@ from depth_ros_training.data.views import whole_view
 
 # Every k-th ring is given; 0 = no lidar at all.
 THINNINGS = (2, 4, 8, 16, 0)
-# Sums over points.
+# Sums over points; behind them a histogram of error / deviation, in bins of equal width of the logarithm.
 COUNT, ABS, SQUARED, RELATIVE, WITHIN_1, WITHIN_2 = range(6)
-NUM_SUMS = 6
+_RATIOS = np.geomspace(1e-3, 1e3, 241)
+NUM_SUMS = 6 + len(_RATIOS) - 1
+_SHARES = 0.6827, 0.9545  # of a Gaussian within 1 and 2 standard deviations
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,30 +73,48 @@ def score(depth: np.ndarray, std: np.ndarray, withheld: SparseDepth) -> np.ndarr
         withheld: the points.
 
     Returns:
-        (6,) float64.
+        (NUM_SUMS,) float64.
     """
     near = withheld.depth <= MAX_DEPTH
     row, column, truth = withheld.row[near], withheld.column[near], withheld.depth[near].astype(np.float64)
     estimate, deviation = depth[row, column].astype(np.float64), std[row, column].astype(np.float64)
     known = np.isfinite(estimate)
     error, truth, deviation = np.abs(estimate - truth)[known], truth[known], deviation[known]
-    return np.array(
-        [
-            len(error),
-            error.sum(),
-            (error**2).sum(),
-            (error / truth).sum(),
-            (error <= deviation).sum(),
-            (error <= 2 * deviation).sum(),
-        ]
-    )
+    sums = [
+        len(error),
+        error.sum(),
+        (error**2).sum(),
+        (error / truth).sum(),
+        (error <= deviation).sum(),
+        (error <= 2 * deviation).sum(),
+    ]
+    histogram, _ = np.histogram(np.clip(error / deviation, _RATIOS[0], _RATIOS[-1]), _RATIOS)
+    return np.concatenate([sums, histogram])
+
+
+def std_correction(sums: dict[int, np.ndarray]) -> float:
+    """Factor by which stated deviations have to be multiplied to be honest.
+
+    Args:
+        sums: (NUM_SUMS,) by thinning; those without lidar do not count.
+
+    Returns:
+        Between the factors that bring the right share of the errors within 1 and within 2 deviations (their geometric
+        mean): errors are not Gaussian, so no factor does both. Each thinning counts alike; 1 where nothing was scored.
+    """
+    histograms = [total[6:] / max(total[COUNT], 1) for thinning, total in sums.items() if thinning]
+    below = np.cumsum(np.sum(histograms, axis=0)) if histograms else np.zeros(1)
+    if below[-1] <= 0:
+        return 1.0
+    quantiles = [_RATIOS[1:][np.searchsorted(below / below[-1], share)] for share in _SHARES]
+    return float(np.sqrt(quantiles[0] * quantiles[1] / 2))
 
 
 def figures(sums: dict[int, np.ndarray]) -> dict[str, float]:
     """Figures of merit.
 
     Args:
-        sums: (6,) by thinning.
+        sums: (NUM_SUMS,) by thinning.
 
     Returns:
         ``mae_k``, ``rmse_k`` (m), ``abs_rel_k``, ``within_1_sigma_k``, ``within_2_sigma_k`` for every k-th ring
