@@ -222,11 +222,11 @@ class GradingSettings:
 class CameraSettings:
     """How CameraInfo is read."""
 
-    rectified: str = param(
+    images: str = param(
         'auto',
-        'Whether the image is rectified: yes (use p and r), no (use k and d), auto (by the name of the topic '
-        'and by d).',
-        choices=('auto', 'yes', 'no'),
+        'Whether images are raw (follow k and d of the CameraInfo) or rectified (p and r); auto: by the name of the '
+        'topic and by d.',
+        choices=('auto', 'raw', 'rectified'),
         read_only=True,
     )
 

@@ -180,7 +180,7 @@ class _Inspector:
             self.refused[f'an image cannot be used: {error}'] += 1
             return None
         encoding = message.format if hasattr(message, 'format') else message.encoding
-        rectified = is_rectified(cameras.info, self.selection.image, self.settings.camera.rectified)
+        rectified = is_rectified(cameras.info, self.selection.image, self.settings.camera.images)
         return ImageFacts(encoding, rectified, frame.camera)
 
     def _scan(self, message: Any) -> LidarScan | None:

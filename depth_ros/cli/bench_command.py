@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     result: dict[str, Any] = {'machine': machine()}
     if arguments.live:
-        result['live'] = _node_under_load(1280, 720, 'nearest', 300, ['--image-rate', '30', '--outputs', 'depth/image'])
+        result['live'] = _node_under_load(1280, 720, 'nearest', 600, ['--image-rate', '30'], downscale=2)
     elif arguments.soak:
         result['soak'] = _soak(arguments.soak)
     elif arguments.bag:
@@ -115,7 +115,9 @@ def _soak(frames: int) -> dict[str, Any]:
     return result | {'first_tenth_mb': first, 'last_tenth_mb': last, 'growth': last / first - 1}
 
 
-def _node_under_load(width: int, height: int, method: str, frames: int, load: list[str]) -> dict[str, Any]:
+def _node_under_load(
+    width: int, height: int, method: str, frames: int, load: list[str], downscale: int = 1
+) -> dict[str, Any]:
     """Run the node and a load generator as processes; return what the generator found."""
     if importlib.util.find_spec('rclpy') is None:
         raise MissingDependencyError("rclpy is not installed; source ROS 2, or pip install 'depth_ros[ros]'")
@@ -123,21 +125,31 @@ def _node_under_load(width: int, height: int, method: str, frames: int, load: li
     domain = private_graph()
     node = subprocess.Popen(
         [sys.executable, '-m', 'depth_ros.nodes.depth_node', '--ros-args', '--log-level', 'error',
-         '-p', f'estimator.method:={method}', '-p', f'transforms.static:={static}', '-p', 'camera.rectified:=yes'],
+         '-p', f'estimator.method:={method}', '-p', f'transforms.static:={static}', '-p', 'camera.images:=rectified',
+         '-p', f'estimator.downscale:={downscale}'],
         env=domain, stdout=sys.stderr,
     )  # fmt: skip
+    generator = subprocess.Popen(
+        [sys.executable, '-m', 'depth_ros.nodes.load_generator', '--width', str(width), '--height', str(height),
+         '--frames', str(frames), '--pid', str(node.pid), *load],
+        env=domain, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
-        generator = subprocess.run(
-            [sys.executable, '-m', 'depth_ros.nodes.load_generator', '--width', str(width), '--height', str(height),
-             '--frames', str(frames), '--pid', str(node.pid), *load],
-            env=domain, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT_S, check=False,
-        )  # fmt: skip
+        until = time.monotonic() + _TIMEOUT_S
+        while generator.poll() is None:
+            if node.poll() is not None:
+                raise DepthRosError(f'the node ended with code {node.returncode}; see above')
+            if time.monotonic() > until:
+                raise DepthRosError(f'no result within {_TIMEOUT_S} s')
+            time.sleep(0.2)
+        output = generator.stdout.read().strip()
     finally:
-        node.terminate()
-        node.wait(timeout=20)
-    if generator.returncode or not generator.stdout.strip():
+        for process in (generator, node):
+            process.terminate()
+            process.wait(timeout=20)
+    if generator.returncode or not output:
         raise DepthRosError(f'the load generator ended with code {generator.returncode} and no result')
-    return json.loads(generator.stdout.strip().splitlines()[-1])
+    return json.loads(output.splitlines()[-1])
 
 
 def _bench_reading(path: Path) -> dict[str, Any]:

@@ -297,9 +297,16 @@ def _visible(u, v, depth, qu, qv, qdepth, slide, height, width, reach_u, reach_v
         su, sv = eu * min(length, _MAX_PARALLAX), ev * min(length, _MAX_PARALLAX)
         r0 = max(int((qv[q] + min(sv, 0.0) + 0.5) / reach_v) - 1, 0)
         r1 = min(int((qv[q] + max(sv, 0.0) + 0.5) / reach_v) + 2, rows)
-        c0 = max(int((qu[q] + min(su, 0.0) + 0.5) / reach_u) - 1, 0)
-        c1 = min(int((qu[q] + max(su, 0.0) + 0.5) / reach_u) + 2, columns)
         for r in range(r0, r1):
+            # Of a row only the cells that the stretch crosses, give or take a patch.
+            enter, leave = 0.0, 1.0
+            if abs(sv) > reach_v:
+                one = ((r - 1) * reach_v - 0.5 - qv[q]) / sv
+                other = ((r + 2) * reach_v - 0.5 - qv[q]) / sv
+                enter, leave = max(min(one, other), 0.0), min(max(one, other), 1.0)
+            u_enter, u_leave = qu[q] + su * enter + 0.5, qu[q] + su * leave + 0.5
+            c0 = max(int(min(u_enter, u_leave) / reach_u) - 1, 0)
+            c1 = min(int(max(u_enter, u_leave) / reach_u) + 2, columns)
             for c in range(c0, c1):
                 if qdepth[q] >= (1 - margin) * farthest[r, c]:
                     continue

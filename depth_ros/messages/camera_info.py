@@ -84,13 +84,13 @@ def is_rectified(message: Any, topic: str, setting: str) -> bool:
     Args:
         message: ``CameraInfo``.
         topic: topic of the images; ``rect`` in its last part tells.
-        setting: ``camera.rectified``: yes, no or auto.
+        setting: ``camera.images``: auto, raw or rectified.
 
     Returns:
         True if the images follow ``p`` and ``r``.
     """
     if setting != 'auto':
-        return setting == 'yes'
+        return setting == 'rectified'
     names = [part for part in topic.split('/') if part not in ('compressed', 'image_raw')]
     return any('rect' in name for name in names[-2:]) or not _field(message, 'd').any()
 

@@ -56,7 +56,7 @@ class FrameDecoder:
         )
         key = (frame_id, *_content(self._info))
         if key != self._key or self._camera is None:
-            rectified = is_rectified(self._info, self._topic, self._settings.camera.rectified)
+            rectified = is_rectified(self._info, self._topic, self._settings.camera.images)
             self._camera, self._key = decode_camera(self._info, rectified, frame_id), key
         return self._camera
 

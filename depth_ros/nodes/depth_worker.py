@@ -165,13 +165,12 @@ class DepthWorker:
     def _answer(self, frame: Frame, arrived_ns: int, decode_ns: int) -> None:
         settings, started = self._settings(), time.perf_counter_ns()
         estimate = self._pipeline.process(frame)
-        processed = time.perf_counter_ns()
-        self._outputs.publish(estimate, settings.output)
+        output_ns = self._outputs.publish(estimate, settings.output)
         published = time.perf_counter_ns()
         basis = estimate.basis
         self._health.answer(
             decode_ns + published - started, time.monotonic_ns() - arrived_ns,
-            {'decode': decode_ns, **estimate.stage_ns, 'publish': published - processed},
+            {'decode': decode_ns, **estimate.stage_ns, **output_ns},
             f'{basis.num_scans} scan(s), {basis.num_points} points, {basis.lidar_age_ns / 1e6:+.0f} ms old, '
             f'{basis.motion}',
         )

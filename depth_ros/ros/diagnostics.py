@@ -47,20 +47,22 @@ def inputs_report(health: Health, settings: Settings, publishers: dict[str, int]
 
 def estimator_report(health: Health, method: str, wanted: bool, transforms: str, waiting: int) -> Report:
     """Say what estimates, how long it takes, and whether anybody wants it."""
-    processing, delay = np.array(health.processing_ms), np.array(health.delay_ms)
     now = time.monotonic()
     recent = sum(now - moment < RECENT for moment in health.answer_times)
     values: dict[str, object] = {
-        'method': method, 'device': f'CPU, {os.cpu_count()} cores', 'transforms': transforms,
-        'answered': health.answered, 'waiting': waiting, 'not answered, nobody listened': health.unwanted,
+        'method': method,
+        'device': f'CPU, {os.cpu_count()} cores',
+        'transforms': transforms,
+        'answered': health.answered,
+        'waiting': waiting,
+        'not answered, nobody listened': health.unwanted,
         'rests on': health.basis,
     }
-    if len(processing):
-        p50, p95 = np.percentile(processing, [50, 95])
-        values |= {'processing p50': f'{p50:.1f} ms', 'processing p95': f'{p95:.1f} ms'}
-        p50, p95 = np.percentile(delay, [50, 95])
-        values |= {'arrival to publication p50': f'{p50:.1f} ms', 'arrival to publication p95': f'{p95:.1f} ms'}
-    values |= {f'{name} (last)': f'{value:.2f} ms' for name, value in health.stage_ms.items()}
+    times = {'processing': health.processing_ms, 'arrival to publication': health.delay_ms, **health.stage_ms}
+    for name, spent in times.items():
+        if spent:
+            p50, p99 = np.percentile(spent, [50, 99])
+            values |= {f'{name} p50': f'{p50:.2f} ms', f'{name} p99': f'{p99:.2f} ms'}
     if not wanted:
         return OK, 'nobody subscribes to depth, so none is computed', values
     if recent:

@@ -12,7 +12,7 @@ from depth_ros.evaluation.metrics import DepthSums
 RECENT = 5.0
 """Seconds that count as recent; long enough to read, short enough that a cured trouble goes away."""
 _NS = 1_000_000_000
-_LATENCIES = 300
+_LATENCIES = 500
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Health:
         self.answer_times: deque[float] = deque(maxlen=1000)
         self.processing_ms: deque[float] = deque(maxlen=_LATENCIES)
         self.delay_ms: deque[float] = deque(maxlen=_LATENCIES)
-        self.stage_ms: dict[str, float] = {}
+        self.stage_ms: dict[str, deque[float]] = {}
         self.basis = ''
         self.output_mismatches: Counter[str] = Counter()
         self._grades: deque[DepthSums] = deque()
@@ -122,7 +122,8 @@ class Health:
             self.answer_times.append(time.monotonic())
             self.processing_ms.append(processing_ns / 1e6)
             self.delay_ms.append(delay_ns / 1e6)
-            self.stage_ms = {name: value / 1e6 for name, value in stages_ns.items()}
+            for name, value in stages_ns.items():
+                self.stage_ms.setdefault(name, deque(maxlen=_LATENCIES)).append(value / 1e6)
             self.basis = basis
 
     def grade(self, sums: DepthSums, window: int) -> None:

@@ -78,8 +78,8 @@ def test_no_calibration_is_refused(changes, text):
         ('/camera/image_rect_color/compressed', [0.1] * 5, 'auto', True),
         ('/camera/image_raw', [0.1] * 5, 'auto', False),
         ('/camera/image_raw', [0.0] * 5, 'auto', True),
-        ('/camera/image_raw', [0.1] * 5, 'yes', True),
-        ('/camera/image_rect', [0.1] * 5, 'no', False),
+        ('/camera/image_raw', [0.1] * 5, 'rectified', True),
+        ('/camera/image_rect', [0.1] * 5, 'raw', False),
     ],
 )
 def test_whether_images_are_rectified(topic, d, setting, expected):
