@@ -167,6 +167,7 @@ def visible(points: ProjectedPoints, occluders: ProjectedPoints, shape: tuple[in
 # Along rings samples are dense and the spacing is known well; across them gaps (sky, glass) inflate it.
 _REACH_ALONG, _REACH_ACROSS = 1.5, 0.5
 _MARGIN_IN_PATCH = 0.15
+_BLOCK = 4  # cells of the search grid that are passed over at once
 _EVERY_ROW = 8
 _MAX_REACH = 32.0  # pixels
 _MIN_PARALLAX = 1.0  # pixels; less than the position of a sample is known to
@@ -282,11 +283,14 @@ def _visible(u, v, depth, qu, qv, qdepth, slide, height, width, reach_u, reach_v
     first = np.full((rows, columns), -1, np.int32)  # linked lists of the points in each cell
     following = np.empty(u.shape[0], np.int32)
     farthest = np.zeros((rows, columns), np.float32)
+    farthest_in_block = np.zeros((rows // _BLOCK + 1, columns // _BLOCK + 1), np.float32)
     for p in range(u.shape[0]):
         r, c = int((v[p] + 0.5) / reach_v), int((u[p] + 0.5) / reach_u)
         following[p] = first[r, c]
         first[r, c] = p
         farthest[r, c] = max(farthest[r, c], depth[p])
+        block_r, block_c = r // _BLOCK, c // _BLOCK
+        farthest_in_block[block_r, block_c] = max(farthest_in_block[block_r, block_c], depth[p])
     seen = np.ones(u.shape[0], np.bool_)
     for q in range(qu.shape[0]):
         su, sv = slide[q, 0], slide[q, 1]
@@ -297,32 +301,31 @@ def _visible(u, v, depth, qu, qv, qdepth, slide, height, width, reach_u, reach_v
         su, sv = eu * min(length, _MAX_PARALLAX), ev * min(length, _MAX_PARALLAX)
         r0 = max(int((qv[q] + min(sv, 0.0) + 0.5) / reach_v) - 1, 0)
         r1 = min(int((qv[q] + max(sv, 0.0) + 0.5) / reach_v) + 2, rows)
-        for r in range(r0, r1):
-            # Of a row only the cells that the stretch crosses, give or take a patch.
-            enter, leave = 0.0, 1.0
-            if abs(sv) > reach_v:
-                one = ((r - 1) * reach_v - 0.5 - qv[q]) / sv
-                other = ((r + 2) * reach_v - 0.5 - qv[q]) / sv
-                enter, leave = max(min(one, other), 0.0), min(max(one, other), 1.0)
-            u_enter, u_leave = qu[q] + su * enter + 0.5, qu[q] + su * leave + 0.5
-            c0 = max(int(min(u_enter, u_leave) / reach_u) - 1, 0)
-            c1 = min(int(max(u_enter, u_leave) / reach_u) + 2, columns)
-            for c in range(c0, c1):
-                if qdepth[q] >= (1 - margin) * farthest[r, c]:
+        c0 = max(int((qu[q] + min(su, 0.0) + 0.5) / reach_u) - 1, 0)
+        c1 = min(int((qu[q] + max(su, 0.0) + 0.5) / reach_u) + 2, columns)
+        for block_r in range(r0 // _BLOCK, (r1 - 1) // _BLOCK + 1):
+            for block_c in range(c0 // _BLOCK, (c1 - 1) // _BLOCK + 1):
+                if qdepth[q] >= (1 - margin) * farthest_in_block[block_r, block_c]:
                     continue
-                p = first[r, c]
-                while p >= 0:
-                    if seen[p] and qdepth[q] < (1 - margin) * depth[p]:
-                        du, dv = u[p] - qu[q], v[p] - qv[q]
-                        stretch = length * (1 - qdepth[q] / depth[p])
-                        if (
-                            abs(du) <= reach_u and abs(dv) <= reach_v and qdepth[q] < (1 - _MARGIN_IN_PATCH) * depth[p]
-                        ):
-                            seen[p] = False
-                        elif stretch >= _MIN_PARALLAX:
-                            along = min(max(du * eu + dv * ev, 0.0), stretch)
-                            off_u, off_v = (du - along * eu) / reach_u, (dv - along * ev) / reach_v
-                            if off_u * off_u + off_v * off_v <= 1:
-                                seen[p] = False
-                    p = following[p]
+                for r in range(max(r0, block_r * _BLOCK), min(r1, (block_r + 1) * _BLOCK)):
+                    for c in range(max(c0, block_c * _BLOCK), min(c1, (block_c + 1) * _BLOCK)):
+                        if qdepth[q] >= (1 - margin) * farthest[r, c]:
+                            continue
+                        p = first[r, c]
+                        while p >= 0:
+                            if seen[p] and qdepth[q] < (1 - margin) * depth[p]:
+                                du, dv = u[p] - qu[q], v[p] - qv[q]
+                                stretch = length * (1 - qdepth[q] / depth[p])
+                                if (
+                                    abs(du) <= reach_u
+                                    and abs(dv) <= reach_v
+                                    and qdepth[q] < (1 - _MARGIN_IN_PATCH) * depth[p]
+                                ):
+                                    seen[p] = False
+                                elif stretch >= _MIN_PARALLAX:
+                                    along = min(max(du * eu + dv * ev, 0.0), stretch)
+                                    off_u, off_v = (du - along * eu) / reach_u, (dv - along * ev) / reach_v
+                                    if off_u * off_u + off_v * off_v <= 1:
+                                        seen[p] = False
+                            p = following[p]
     return seen
