@@ -28,11 +28,11 @@ class _Graph(nn.Module):
 
     def __init__(self, network: DepthNet, dtype: torch.dtype) -> None:
         super().__init__()
-        self.network, self._dtype = network.to(dtype), dtype
+        self.network = network.to(dtype)
 
     def forward(self, image: Tensor, rays: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, H, W, 3) uint8, (1, 2, H, W), (1, 7, H, W) to (1, H, W) depth and std."""
-        prediction = self.network(image.permute(0, 3, 1, 2), rays.to(self._dtype), guide.to(self._dtype))
+        """(1, H, W, 3) uint8, (1, H, W, 2), (1, H, W, 8) to (1, H, W) depth and std."""
+        prediction = self.network(image, rays, guide)
         depth = prediction.log_depth[:, 0].float().exp()
         return depth, depth * prediction.log_std[:, 0].float().exp()
 
@@ -60,7 +60,7 @@ def export(checkpoint: Path, out: Path, precision: str = 'fp32') -> ExportedEsti
     dtype = torch.float16 if precision == 'fp16' else torch.float32
     size = 3 * STRIDE, 4 * STRIDE
     example = (
-        torch.zeros(1, *size, 3, dtype=torch.uint8), torch.zeros(1, 2, *size), torch.zeros(1, GUIDE_CHANNELS, *size),
+        torch.zeros(1, *size, 3, dtype=torch.uint8), torch.zeros(1, *size, 2), torch.ones(1, *size, GUIDE_CHANNELS),
     )  # fmt: skip
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -69,7 +69,7 @@ def export(checkpoint: Path, out: Path, precision: str = 'fp32') -> ExportedEsti
             _Graph(network, dtype).eval(), example, buffer, input_names=list(INPUTS), output_names=['depth', 'std'],
             dynamic_axes={
                 'image': {1: 'height', 2: 'width'},
-                'rays': {2: 'height', 3: 'width'}, 'guide': {2: 'height', 3: 'width'},
+                'rays': {1: 'height', 2: 'width'}, 'guide': {1: 'height', 2: 'width'},
                 'depth': {1: 'height', 2: 'width'}, 'std': {1: 'height', 2: 'width'},
             },
             opset_version=_OPSET, dynamo=False,

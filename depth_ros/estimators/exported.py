@@ -23,7 +23,7 @@ METADATA_KEY = 'depth_ros'
 INPUTS = ('image', 'rays', 'guide')
 _TOLERANCES = {'f32': 1e-3, 'f16': 0.1, 'bf16': 0.3}
 
-# Takes image (1, H, W, 3) uint8, rays (1, 2, H, W) and guide (1, 7, H, W) float32; gives depth and std, (1, H, W)
+# Takes image (1, H, W, 3) uint8, rays (1, H, W, 2) and guide (1, H, W, 8) float32; gives depth and std, (1, H, W)
 # float32.
 _Run = Callable[[dict[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
 

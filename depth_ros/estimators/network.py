@@ -90,7 +90,6 @@ class NetworkEstimator(LearnedEstimator):
                     torch.from_numpy(array)[None].to(self._device)
                     for array in (network_input.image, network_input.rays, network_input.guide)
                 )
-                image = image.permute(0, 3, 1, 2)
                 with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
                     prediction = self._network(image, rays, guide)
                 depth = prediction.log_depth.float().exp()

@@ -14,7 +14,7 @@ from numba import njit
 from depth_ros.estimators.planes import fit_planes, spread_planes
 from depth_ros.estimators.samples import Samples, collect
 from depth_ros.geometry.camera import rays
-from depth_ros.networks.layout import DISTANCE, FAR, GUIDE_CHANNELS, LINEAR, NEAR, PLANE, REACHED, SPACING, STRIDE
+from depth_ros.networks.layout import DISTANCE, FAR, GUIDE_CHANNELS, LINEAR, MEAN, NEAR, PLANE, REACHED, SPACING, STRIDE
 from depth_ros.types import Camera, Frame, SparseDepth
 
 # Without lidar: the scale of a camera with a focal length of one pixel, in metres; a street camera with 700 px gets
@@ -23,8 +23,8 @@ _SCALE_PER_PIXEL = 1 / 70
 _REACH = 0.32  # as ``classical.ClassicalSettings.reach``, tuned there
 _STEP = 2  # pixels per cell of the grid on which planes are spread
 _FILL_STEP = 4  # pixels per cell of the grid on which the nearest sample outside of the hull is looked up
+_PER_LENGTH = np.float32(1 / 8)
 _INSIDE, _OUTSIDE = np.float32(1.0), np.float32(0.5)
-_LOG_UNIT = np.float32(0.25)  # brings logarithms of pixel distances to about one
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,11 @@ class NetworkInput:
 
     Attributes:
         image: (H, W, 3) uint8, red first; edges repeated into the padding.
-        rays: (2, H, W) float32, x / z and y / z of every pixel; 0 where a pixel has no ray.
-        guide: (7, H, W) float32, channels as in ``networks.layout``: what the lidar says. ``LINEAR`` is
-            log(depth / scale), ``PLANE``, ``NEAR`` and ``FAR`` are logarithms relative to it; ``DISTANCE`` to the
-            nearest
-            corner and ``SPACING`` of the samples around are log(1 + pixels) / 4; ``REACHED`` is 1 between measurements,
-            0.5 beyond them. All zero without lidar.
+        rays: (H, W, 2) float32, x / z and y / z of every pixel; 0 where a pixel has no ray.
+        guide: (H, W, 8) float32, channels as in ``networks.layout``. ``LINEAR`` is scale / depth; ``PLANE``, ``MEAN``,
+            ``NEAR`` and ``FAR`` are inverse depths relative to that; ``DISTANCE`` to the nearest measurement around and
+            ``SPACING`` of the measurements are 1 + pixels / 8; ``REACHED`` is 1 between measurements, 0.5 beyond
+            them, 0 where there are none at all (then all others are 1).
         scale: metres; depths in ``guide`` and in the network's output are multiples of it. Proportional to the lidar's
             depths (their median), or, without lidar, to the focal length.
         shape: (height, width) of the frame.
@@ -69,9 +68,12 @@ def encode(frame: Frame, sparse: SparseDepth, frame_rays: np.ndarray | None = No
     padded = padded_shape(frame.camera.shape)
     image = cv2.copyMakeBorder(frame.rgb(), 0, padded[0] - height, 0, padded[1] - width, cv2.BORDER_REPLICATE)
     directions = ray_channels(frame.camera) if frame_rays is None else frame_rays
-    guide = np.zeros((GUIDE_CHANNELS, *padded), dtype=np.float32)
     if len(sparse) == 0:
+        guide = np.ones((*padded, GUIDE_CHANNELS), dtype=np.float32)
+        guide[..., REACHED] = 0
         return NetworkInput(image, directions, guide, focal_scale(frame.camera), frame.camera.shape)
+    guide = np.empty((*padded, GUIDE_CHANNELS), dtype=np.float32)
+    guide[..., REACHED] = 0
     samples = collect(frame, sparse)
     scale = float(np.median(samples.depth))
     planes = spread_planes(frame.image, samples, fit_planes(samples), _REACH, _STEP)
@@ -114,12 +116,11 @@ def focal_scale(camera: Camera) -> float:
 
 
 def ray_channels(camera: Camera) -> np.ndarray:
-    """(2, H, W) float32 as in ``NetworkInput.rays``, padded."""
+    """(H, W, 2) float32 as in ``NetworkInput.rays``, padded."""
     height, width = camera.shape
     padded = padded_shape(camera.shape)
     directions = np.nan_to_num(rays(camera), nan=0.0)
-    directions = cv2.copyMakeBorder(directions, 0, padded[0] - height, 0, padded[1] - width, cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(directions.transpose(2, 0, 1))
+    return cv2.copyMakeBorder(directions, 0, padded[0] - height, 0, padded[1] - width, cv2.BORDER_REPLICATE)
 
 
 def padded_shape(shape: tuple[int, int]) -> tuple[int, int]:
@@ -141,27 +142,30 @@ def _nearest_samples(samples: Samples) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True, inline='always')
-def _plane_at(planes, step, column, row):
-    i, j = min(row // step, planes.shape[0] - 1), min(column // step, planes.shape[1] - 1)
-    return planes[i, j, 0] + planes[i, j, 1] * np.float32(column) + planes[i, j, 2] * np.float32(row)
+def _within(inverse_depth, low, high, otherwise):
+    """Limit an inverse depth; NaN becomes ``otherwise``."""
+    if not inverse_depth >= low:
+        inverse_depth = low if inverse_depth < low else otherwise
+    return min(inverse_depth, high)
 
 
 @njit(nogil=True, cache=True, inline='always')
-def _write(guide, row, column, linear, plane, low, high, distance, gap, reached, scale):
-    """Fill one pixel; ``linear``, ``plane``, ``low`` and ``high`` are inverse depths, ``distance`` is squared."""
-    if not plane >= low:  # also replaces NaN
-        plane = low if plane < low else linear
-    plane = min(plane, high)
-    guide[LINEAR, row, column] = -np.log(linear * scale)
-    guide[PLANE, row, column] = np.log(linear / plane)
-    guide[NEAR, row, column] = np.log(linear / high)
-    guide[FAR, row, column] = np.log(linear / low)
-    guide[DISTANCE, row, column] = _LOG_UNIT * np.log(np.float32(1.0) + np.sqrt(distance))
-    guide[SPACING, row, column] = _LOG_UNIT * np.log(np.float32(1.0) + gap)
-    guide[REACHED, row, column] = reached
+def _write(guide, row, column, linear, cell, low, high, distance, gap, reached, scale):
+    """Fill one pixel; ``linear``, ``low`` and ``high`` are inverse depths, ``distance`` is squared."""
+    plane = cell[0] + cell[1] * np.float32(column) + cell[2] * np.float32(row)
+    pixel = guide[row, column]
+    relative = np.float32(1.0) / linear
+    pixel[LINEAR] = linear * scale
+    pixel[PLANE] = _within(plane, low, high, linear) * relative
+    pixel[MEAN] = _within(cell[3], low, high, linear) * relative
+    pixel[NEAR] = high * relative
+    pixel[FAR] = low * relative
+    pixel[DISTANCE] = np.float32(1.0) + np.sqrt(distance) * _PER_LENGTH
+    pixel[SPACING] = np.float32(1.0) + gap * _PER_LENGTH
+    pixel[REACHED] = reached
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@njit(nogil=True, cache=True)
 def _draw_triangles(u, v, mesh_u, mesh_v, depth, spacing, triangles, planes, step, scale, height, width, guide):
     """Fill the pixels inside of triangles."""
     for t in range(triangles.shape[0]):
@@ -200,7 +204,7 @@ def _draw_triangles(u, v, mesh_u, mesh_v, depth, spacing, triangles, planes, ste
                     row,
                     column,
                     np.float32(linear),
-                    _plane_at(planes, step, column, row),
+                    planes[row // step, column // step],
                     np.float32(low),
                     np.float32(high),
                     np.float32(distance),
@@ -213,9 +217,9 @@ def _draw_triangles(u, v, mesh_u, mesh_v, depth, spacing, triangles, planes, ste
 @njit(nogil=True, cache=True)
 def _draw_outside(u, v, depth, spacing, nearest, fill_step, planes, step, scale, height, width, guide):
     """Fill the pixels beyond the hull, from the nearest sample and the plane that got there."""
-    for row in range(guide.shape[1]):
-        for column in range(guide.shape[2]):
-            if guide[REACHED, row, column] > 0:
+    for row in range(guide.shape[0]):
+        for column in range(guide.shape[1]):
+            if guide[row, column, REACHED] > 0:
                 continue
             r, c = min(row, height - 1), min(column, width - 1)
             i = nearest[r // fill_step, c // fill_step]
@@ -228,7 +232,7 @@ def _draw_outside(u, v, depth, spacing, nearest, fill_step, planes, step, scale,
                 row,
                 column,
                 linear,
-                _plane_at(planes, step, c, r),
+                planes[r // step, c // step],
                 linear / slack,
                 linear * slack,
                 distance,

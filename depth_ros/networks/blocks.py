@@ -36,6 +36,19 @@ class ResidualBlock(nn.Module):
         return x + self.second(functional.relu(self.first(functional.relu(x))))
 
 
+class ResidualConv(nn.Module):
+    """x + conv(relu(x)), the identity at the start: half a ``ResidualBlock``, for the decoder."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.second = conv(channels, channels)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        return x + self.second(functional.relu(x))
+
+
 class Level(nn.Module):
     """One resolution of the encoder: halve, then residual blocks."""
 
@@ -51,13 +64,13 @@ class Level(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """One resolution of the decoder: double, add the long skip, then residual blocks."""
+    """One resolution of the decoder: double, add the long skip, then residual convolutions."""
 
-    def __init__(self, inputs: int, skip: int, outputs: int, num_blocks: int) -> None:
+    def __init__(self, inputs: int, skip: int, outputs: int, num_convs: int) -> None:
         super().__init__()
         self.up = conv(inputs, outputs, kernel=1)
         self.skip = conv(skip, outputs, kernel=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(outputs) for _ in range(num_blocks)))
+        self.blocks = nn.Sequential(*(ResidualConv(outputs) for _ in range(num_convs)))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C, H, W) and (B, S, 2 H, 2 W) to (B, D, 2 H, 2 W)."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from depth_ros.errors import SettingsError
 from depth_ros.networks.blocks import Level, UpLevel, conv
 from depth_ros.networks.encoders import ENCODERS, BackboneEncoder
-from depth_ros.networks.layout import CANDIDATES, FAR, GUIDE_CHANNELS, LINEAR, NEAR, PLANE, REACHED
+from depth_ros.networks.layout import CANDIDATES, FAR, GUIDE_CHANNELS, LINEAR, MEAN, NEAR, PLANE, REACHED
 
 NAME = 'DepthNet'
 
@@ -24,21 +24,23 @@ class Size:
     Attributes:
         widths: channels at strides 2, 4, 8, 16, 32.
         encoder: dilations of the residual blocks at strides 4, 8, 16, 32.
-        decoder: number of residual blocks at strides 16, 8, 4, 2.
+        decoder: number of residual convolutions at strides 16, 8, 4, 2.
+        last: channels of the decoder at stride 2.
     """
 
     widths: tuple[int, int, int, int, int]
     encoder: tuple[tuple[int, ...], ...]
     decoder: tuple[int, int, int, int]
+    last: int
 
 
 SIZES = {
-    'small': Size((24, 48, 80, 128, 160), ((1,), (1, 1), (1, 1), (1, 2)), (1, 1, 1, 0)),
-    'base': Size((48, 96, 160, 256, 320), ((1, 1), (1, 1, 1), (1, 1, 2), (1, 2, 1)), (2, 2, 2, 1)),
+    'small': Size((24, 48, 80, 128, 160), ((1,), (1, 1), (1, 1), (1, 2)), (1, 1, 1, 0), 16),
+    'base': Size((48, 96, 160, 256, 320), ((1, 1), (1, 1, 1), (1, 1, 2), (1, 2, 1)), (3, 3, 3, 1), 32),
 }
 
 # Logits of the candidates before training: mostly the plane that the image allows, then linear interpolation.
-_FIRST_LOGITS = {LINEAR: 1.0, PLANE: 1.5, NEAR: -2.0, FAR: -2.0}
+_FIRST_LOGITS = {LINEAR: 1.0, PLANE: 1.5, MEAN: -1.0, NEAR: -2.0, FAR: -2.0}
 _FIRST_LOG_STD = -2.5
 _IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
 _MIN_LOG_STD, _MAX_LOG_STD = -7.0, 2.0
@@ -94,14 +96,14 @@ class DepthNet(nn.Module):
         self.backbone = None if encoder == 'conv' else BackboneEncoder(encoder, shape.widths[1:], pretrained)
         pairs = zip((w2, w4, w8, w16), (w4, w8, w16, w32), shape.encoder, strict=True)
         self.encoder = nn.ModuleList(Level(inputs, outputs, dilations) for inputs, outputs, dilations in pairs)
-        pairs = zip((w32, w16, w8, w4), (w16, w8, w4, w2), shape.decoder, strict=True)
-        self.decoder = nn.ModuleList(UpLevel(inputs, outputs, outputs, blocks) for inputs, outputs, blocks in pairs)
+        pairs = zip((w32, w16, w8, w4), (w16, w8, w4, w2), (w16, w8, w4, shape.last), shape.decoder, strict=True)
+        self.decoder = nn.ModuleList(UpLevel(inputs, skip, outputs, convs) for inputs, skip, outputs, convs in pairs)
         self.coarse_heads = nn.ModuleList(conv(width, 1) for width in (w4, w8))
         for head in self.coarse_heads:
             nn.init.zeros_(head.weight)
-        self.hidden = conv(w2, w2)
+        self.hidden = conv(shape.last, shape.last)
         outputs = len(CANDIDATES) + 2
-        self.head = conv(w2, outputs * 4, kernel=1)
+        self.head = conv(shape.last, outputs * 4, kernel=1)
         nn.init.zeros_(self.head.weight)
         first = torch.tensor([*(_FIRST_LOGITS[channel] for channel in CANDIDATES), 0.0, _FIRST_LOG_STD])
         with torch.no_grad():
@@ -113,18 +115,22 @@ class DepthNet(nn.Module):
         """Predict.
 
         Args:
-            image: (B, 3, H, W) 0..255, uint8 or floating, red first; H and W multiples of 32.
-            rays: (B, 2, H, W) x / z and y / z.
-            guide: (B, 7, H, W) channels as in ``layout``; all zero for a frame without lidar.
+            image: (B, H, W, 3) 0..255, uint8 or floating, red first; H and W multiples of 32.
+            rays: (B, H, W, 2) x / z and y / z.
+            guide: (B, H, W, 8) as in ``estimators.network_input.NetworkInput``.
 
         Returns:
             The prediction.
         """
-        unit = image.to(rays.dtype) / 255.0
-        present = (guide[:, REACHED:].amax((1, 2, 3), keepdim=True) > 0).to(guide.dtype)
-        x = self.camera_stem(torch.cat([(unit - _IMAGE_MEAN) / _IMAGE_STD, rays], dim=1)) + present * self.lidar_stem(
-            guide
-        )
+        dtype = self.head.weight.dtype
+        # Channels last, as arrays have them: so convolutions take them without a copy.
+        unit = image.permute(0, 3, 1, 2).to(dtype) / 255.0
+        camera = torch.cat([(unit - _IMAGE_MEAN) / _IMAGE_STD, rays.permute(0, 3, 1, 2).to(dtype)], dim=1)
+        guide = guide.permute(0, 3, 1, 2)
+        # tanh(log(x) / 2): like the logarithm around 1, bounded, and cheap in engines.
+        lidar = ((guide - 1) / (guide + 1)).to(dtype)
+        present = (guide[:, REACHED:].amax((1, 2, 3), keepdim=True) > 0).to(dtype)
+        x = self.camera_stem(camera) + present * self.lidar_stem(lidar)
         extras = [None] * len(self.encoder) if self.backbone is None else self.backbone(unit)
         skips = [x]
         for level, extra in zip(self.encoder, extras, strict=True):
@@ -138,14 +144,14 @@ class DepthNet(nn.Module):
         outputs = functional.pixel_shuffle(self.head(functional.relu(x)), 2).float()
         weights = outputs[:, : len(CANDIDATES)].softmax(dim=1)
         linear = guide[:, LINEAR : LINEAR + 1]
-        # Candidates after the first are relative to it.
-        chosen = linear + (weights[:, 1:] * guide[:, PLANE : FAR + 1]).sum(dim=1, keepdim=True)
-        log_depth = chosen + outputs[:, -2:-1]
+        # Inverse depths, the candidates after the first relative to it.
+        chosen = linear * (weights[:, :1] + (weights[:, 1:] * guide[:, PLANE : FAR + 1]).sum(dim=1, keepdim=True))
+        log_depth = outputs[:, -2:-1] - chosen.log()
         log_std = outputs[:, -1:].clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
         coarse: tuple[Tensor, ...] = ()
         if self.training:
             coarse = tuple(
-                functional.avg_pool2d(linear, stride) + head(functional.relu(features)).float()
+                head(functional.relu(features)).float() - functional.avg_pool2d(linear, stride).log()
                 for head, features, stride in zip(self.coarse_heads, (levels[2], levels[1]), (4, 8), strict=True)
             )
         return Prediction(log_depth, log_std, coarse)

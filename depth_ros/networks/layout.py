@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 # Channels of the guide, see ``estimators.network_input.NetworkInput``.
-LINEAR, PLANE, NEAR, FAR, DISTANCE, SPACING, REACHED = range(7)
-GUIDE_CHANNELS = 7
+LINEAR, PLANE, MEAN, NEAR, FAR, DISTANCE, SPACING, REACHED = range(8)
+GUIDE_CHANNELS = 8
 # Channels that are depths the network may choose from.
-CANDIDATES = (LINEAR, PLANE, NEAR, FAR)
+CANDIDATES = (LINEAR, PLANE, MEAN, NEAR, FAR)
 # The coarsest feature map has one cell per so many pixels; images are padded to a multiple of it.
 STRIDE = 32
 # Changes with anything that changes the values of the input: a network understands the input that it was trained on

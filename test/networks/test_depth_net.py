@@ -112,7 +112,7 @@ def test_other_encodings_mean_the_same_image(encoding):
 @pytest.mark.parametrize('size', SIZES)
 def test_training_gives_coarse_depth_too(size):
     network = DepthNet(size).train()
-    arguments = torch.zeros(2, 3, 64, 96, dtype=torch.uint8), torch.zeros(2, 2, 64, 96), torch.zeros(2, 7, 64, 96)
+    arguments = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.zeros(2, 64, 96, 2), torch.ones(2, 64, 96, 8)
     prediction = network(*arguments)
     assert prediction.log_depth.shape == prediction.log_std.shape == (2, 1, 64, 96)
     assert [tuple(level.shape) for level in prediction.coarse] == [(2, 1, 16, 24), (2, 1, 8, 12)]
@@ -124,9 +124,9 @@ def test_backbones_come_by_name_without_a_download(encoder, monkeypatch):
     pytest.importorskip('transformers', reason='backbones need transformers')
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     network = trained(encoder=encoder)
-    image = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8)
-    other = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8)
-    rest = torch.zeros(1, 2, 64, 96), torch.zeros(1, 7, 64, 96)
+    image = torch.randint(0, 255, (1, 64, 96, 3), dtype=torch.uint8)
+    other = torch.randint(0, 255, (1, 64, 96, 3), dtype=torch.uint8)
+    rest = torch.zeros(1, 64, 96, 2), torch.ones(1, 64, 96, 8)
     with torch.inference_mode():
         first, second = network(image, *rest), network(other, *rest)
     assert first.log_depth.shape == (1, 1, 64, 96)

@@ -84,9 +84,9 @@ def test_views_keep_image_points_and_truth_together(seed):
     # Only next to edges, where the image is interpolated and depth is not, may they differ.
     assert np.nanmedian(error) < 0.15
     assert np.mean(error[np.isfinite(error)] < 0.5) > 0.85
-    if view.input.guide[6].max() > 0:
-        measured = np.exp(view.input.guide[0]) * view.input.scale
-        close = view.input.guide[4] < 0.25 * np.log(1.3)  # within 0.3 px of a measurement
+    if view.input.guide[..., 7].max() > 0:
+        measured = view.input.scale / view.input.guide[..., 0]
+        close = view.input.guide[..., 5] < 1 + 0.3 / 8  # within 0.3 px of a measurement
         assert close.sum() > 0
         assert np.median(np.abs(measured - depth)[close]) < 0.05 * np.median(depth[close])
 
@@ -96,7 +96,7 @@ def test_flipped_views_look_the_other_way():
     settings = dataclasses.replace(STILL, flip=1.0, min_zoom=1.0, max_zoom=1.0)
     view = make_view(sample, (HEIGHT, WIDTH), settings, np.random.default_rng(0))
     np.testing.assert_array_equal(view.input.image, sample.image[:, ::-1])
-    rays = view.input.rays[0, 0]
+    rays = view.input.rays[0, :, 0]
     assert rays[0] < 0 < rays[-1]
     known = np.isfinite(view.target)
     truth = np.full(known.shape, np.nan, np.float32)

@@ -131,7 +131,7 @@ class ViewDataset(Dataset):
         group = groups[rng.integers(len(groups))]
         view = make_view(group[rng.integers(len(group))], self._shape, self._settings.view, rng)
         return {
-            'image': np.ascontiguousarray(view.input.image.transpose(2, 0, 1)),
+            'image': view.input.image,
             'rays': view.input.rays,
             'guide': view.input.guide,
             'target': view.target[None],

@@ -78,7 +78,7 @@ def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rn
         # The last column's right edge belongs to no pixel: it becomes the left edge of the first.
         u = np.maximum(np.float32(camera.width - 1) - inputs.u, np.float32(-0.5))
         inputs = SparseDepth(u, inputs.v, inputs.depth, inputs.std, inputs.shape)
-    directions = np.ascontiguousarray(np.nan_to_num(directions, nan=0.0).transpose(2, 0, 1))
+    directions = np.ascontiguousarray(np.nan_to_num(directions, nan=0.0))
     encoded = encode(Frame(1, image, 'rgb8', camera), inputs, directions)
     dense = zoomed.truth is not None and bool(np.isfinite(zoomed.truth).mean() > _SOME)
     # Without lidar nothing tells the scale of a sample that has none.

@@ -118,8 +118,8 @@ class DepthSystem(lightning.LightningModule):
 def predict(network: DepthNet, case: Case, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Depth and standard deviation of one case, (H, W) float32 metres."""
     height, width = case.input.shape
-    arrays = case.input.image.transpose(2, 0, 1), case.input.rays, case.input.guide
-    tensors = (torch.from_numpy(np.ascontiguousarray(array))[None].to(device) for array in arrays)
+    arrays = case.input.image, case.input.rays, case.input.guide
+    tensors = (torch.from_numpy(array)[None].to(device) for array in arrays)
     with torch.inference_mode():
         prediction = network(*tensors)
         depth = prediction.log_depth.exp() * case.input.scale
