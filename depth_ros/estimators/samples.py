@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -16,12 +18,13 @@ from depth_ros.types import Frame, SparseDepth
 # A disc around each point of the hull stands for the reach of its measurement; so many corners draw it.
 _DISC_CORNERS = 16
 _MAX_SPACING = 1.5  # times the median; a sample farther from its neighbours has them across a void
+_CORNER_TOLERANCE = 1.0  # pixels by which the outline may be simpler than the convex hull
 _POLYGON_SHIFT = 4  # fractional bits of polygon corners
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Measurements, at most one per pixel, with their Delaunay mesh.
+    """Measurements, at most one per pixel. Their Delaunay mesh is made when it is asked for.
 
     Attributes:
         u: (N,) float32 column in pixels.
@@ -30,12 +33,6 @@ class Samples:
         std: (N,) float32 metres.
         column: (N,) int32 column of the pixel that holds the point.
         row: (N,) int32 row of the pixel that holds the point.
-        mesh: triangles between the points.
-        mesh_u: (N,) float32 column of the point in the mesh, rounded to its grid.
-        mesh_v: (N,) float32 row of the point in the mesh, rounded to its grid.
-        spacing: (N,) float32 pixels, distance to the farthest neighbour in the mesh: the gap between rings for a
-            spinning lidar, the mean distance for a random pattern. Limited where a neighbour lies across a void; 0 for
-            a lone point.
         shape: (height, width) of the image in pixels.
     """
 
@@ -45,18 +42,48 @@ class Samples:
     std: np.ndarray
     column: np.ndarray
     row: np.ndarray
-    mesh: Mesh
-    mesh_u: np.ndarray
-    mesh_v: np.ndarray
-    spacing: np.ndarray
     shape: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.depth)
 
+    @cached_property
+    def mesh(self) -> Mesh:
+        """Triangles between the points."""
+        return triangulate(*self._grid)
+
+    @property
+    def mesh_u(self) -> np.ndarray:
+        """(N,) float32 column of the point in the mesh, rounded to its grid."""
+        return self._rounded(0)
+
+    @property
+    def mesh_v(self) -> np.ndarray:
+        """(N,) float32 row of the point in the mesh, rounded to its grid."""
+        return self._rounded(1)
+
+    @cached_property
+    def spacing(self) -> np.ndarray:
+        """(N,) float32 pixels, distance to the farthest neighbour in the mesh.
+
+        That is the gap between rings for a spinning lidar, the mean distance for a random pattern. Limited where a
+        neighbour lies across a void; 0 for a lone point.
+        """
+        return _spacing(self.u, self.v, self.mesh)
+
+    @cached_property
+    def _grid(self) -> tuple[np.ndarray, np.ndarray]:
+        steps, half = subdivision(self.shape), np.float32(0.5)
+        return tuple(np.floor((place + half) * steps).astype(np.int32) for place in (self.u, self.v))
+
+    def _rounded(self, axis: int) -> np.ndarray:
+        # The middle of a step stands for all of it; binary fractions, so still exact.
+        half = np.float32(0.5)
+        return (self._grid[axis].astype(np.float32) + half) / subdivision(self.shape) - half
+
 
 def collect(frame: Frame, sparse: SparseDepth) -> Samples:
-    """Check the measurements of a frame and triangulate them.
+    """Check the measurements of a frame.
 
     Args:
         frame: the image.
@@ -82,16 +109,8 @@ def collect(frame: Frame, sparse: SparseDepth) -> Samples:
     if not (np.isfinite(sparse.depth).all() and sparse.depth.min() > 0 and np.isfinite(sparse.std).all()):
         raise ShapeError('a measurement has no finite, positive depth or no finite std; drop it before')
     keep = nearest_per_pixel(sparse, shape)
-    u, v = sparse.u[keep], sparse.v[keep]
-    steps = subdivision(shape)
-    x = np.floor((u + np.float32(0.5)) * steps).astype(np.int32)
-    y = np.floor((v + np.float32(0.5)) * steps).astype(np.int32)
-    mesh = triangulate(x, y)
-    # The middle of a step stands for all of it; binary fractions, so still exact.
-    mesh_u, mesh_v = ((step.astype(np.float32) + np.float32(0.5)) / steps - np.float32(0.5) for step in (x, y))
     return Samples(
-        u, v, sparse.depth[keep], sparse.std[keep], column[keep], row[keep], mesh, mesh_u, mesh_v, _spacing(u, v, mesh),
-        shape,
+        sparse.u[keep], sparse.v[keep], sparse.depth[keep], sparse.std[keep], column[keep], row[keep], shape
     )
 
 
@@ -107,16 +126,20 @@ def coverage(samples: Samples) -> np.ndarray:
     Returns:
         (H, W) bool, True inside. The pixels of the measurements always are.
     """
+    corners = cv2.convexHull(np.stack([samples.u, samples.v], axis=1))
+    corners = cv2.approxPolyDP(corners, _CORNER_TOLERANCE, closed=True).reshape(-1, 2)
+    gap = _gap_inward(samples.u, samples.v, corners)
+    # A side of the hull that spans a void (sky, glass) says nothing about the spacing of samples.
+    gap = np.minimum(gap, np.float32(_MAX_SPACING) * np.median(gap))
     angle = np.arange(_DISC_CORNERS) * (2 * np.pi / _DISC_CORNERS)
-    hull = samples.mesh.hull
     # Circumscribed, so that the polygon holds the disc.
-    radius = samples.spacing[hull] / np.cos(np.pi / _DISC_CORNERS)
-    x = samples.u[hull, None] + radius[:, None] * np.cos(angle)
-    y = samples.v[hull, None] + radius[:, None] * np.sin(angle)
+    radius = gap / np.cos(np.pi / _DISC_CORNERS)
+    x = corners[:, :1] + radius[:, None] * np.cos(angle)
+    y = corners[:, 1:] + radius[:, None] * np.sin(angle)
     polygon = cv2.convexHull(np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32))
-    corners = np.rint(polygon * (1 << _POLYGON_SHIFT)).astype(np.int32)
+    outline = np.rint(polygon * (1 << _POLYGON_SHIFT)).astype(np.int32)
     mask = np.zeros(samples.shape, dtype=np.uint8)
-    cv2.fillConvexPoly(mask, corners, 1, lineType=cv2.LINE_8, shift=_POLYGON_SHIFT)
+    cv2.fillConvexPoly(mask, outline, 1, lineType=cv2.LINE_8, shift=_POLYGON_SHIFT)
     mask[samples.row, samples.column] = 1
     return mask.view(np.bool_)
 
@@ -134,6 +157,39 @@ def _spacing(u: np.ndarray, v: np.ndarray, mesh: Mesh) -> np.ndarray:
         spacing = _farthest_neighbor(u, v, mesh.triangles, mesh.opposite)
     # Edges across voids (sky, glass) say nothing about the spacing of samples.
     return np.minimum(spacing, np.float32(_MAX_SPACING) * np.median(spacing))
+
+
+@njit(nogil=True, cache=True)
+def _gap_inward(u, v, corners):
+    """(K,) float32 pixels: from each corner of the hull to the next sample inward, at right angles to one of its sides.
+
+    For a corner on the outermost ring of a lidar that is the gap to the next ring. Inward is within 45 degrees of the
+    inner normal of the side; where there is nothing, the nearest other sample counts.
+    """
+    count = len(corners)
+    gap = np.zeros(count, np.float32)
+    for k in range(count):
+        here_u, here_v = corners[k, 0], corners[k, 1]
+        for side in range(2):
+            other = (k + 1) % count if side == 0 else k - 1
+            along_u, along_v = corners[other, 0] - here_u, corners[other, 1] - here_v
+            length = math.sqrt(along_u * along_u + along_v * along_v)
+            if length == 0:
+                continue
+            along_u, along_v = along_u / length, along_v / length
+            inside, anywhere = np.inf, np.inf
+            # All samples lie on one side of a side of the hull, so the sign of the normal does not matter.
+            for i in range(len(u)):
+                du, dv = u[i] - here_u, v[i] - here_v
+                square = du * du + dv * dv
+                if 0 < square < max(inside, anywhere):
+                    anywhere = min(anywhere, square)
+                    if abs(du * along_u + dv * along_v) <= abs(dv * along_u - du * along_v):
+                        inside = min(inside, square)
+            nearest = inside if inside < np.inf else anywhere
+            if nearest < np.inf:
+                gap[k] = max(gap[k], math.sqrt(nearest))
+    return gap
 
 
 @njit(nogil=True, cache=True)

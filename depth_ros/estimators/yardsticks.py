@@ -14,8 +14,8 @@ from numba import njit
 from depth_ros.estimators.samples import Samples, collect, coverage
 from depth_ros.types import Frame, SparseDepth
 
-# Share of the depth by which an estimate is off one sample spacing away from the nearest measurement: the stated
-# uncertainty of the methods that have no better idea of it. Street scenes: half of all pixels.
+# Share of the depth by which an estimate is off one mean spacing of samples away from the nearest measurement: the
+# stated uncertainty of methods that have no better idea of it.
 _RELATIVE_STD = 0.15
 # Triangles smaller than this (twice the area, px^2) are lines; pixels on an edge belong to both sides.
 _MIN_AREA, _ON_EDGE = 1e-3, 1e-5
@@ -147,24 +147,31 @@ def _finish(
 
     Returns:
         depth: (H, W) float32 metres, NaN where the measurements do not reach.
-        std: (H, W) float32 metres, likewise: std of the nearest measurement, and a share of the depth per sample
-            spacing of distance.
+        std: (H, W) float32 metres, likewise: std of the nearest measurement, and a share of the depth per mean
+            spacing of samples of distance.
     """
     if depth is None:
         depth = samples.depth[nearest]
+    inside = coverage(samples)
+    spacing = max(math.sqrt(np.count_nonzero(inside) / len(samples)), 1.0)
     return _state(
-        coverage(samples), depth.astype(np.float32, copy=False), nearest, distance, samples.std, samples.spacing
+        inside,
+        depth.astype(np.float32, copy=False),
+        nearest,
+        distance,
+        samples.std,
+        np.float32(_RELATIVE_STD / spacing),
     )
 
 
 @njit(nogil=True, cache=True)
-def _state(inside, depth, nearest, distance, std, spacing):
+def _state(inside, depth, nearest, distance, std, std_per_pixel):
     out_depth, out_std = np.full(depth.shape, np.nan, np.float32), np.full(depth.shape, np.nan, np.float32)
     for row in range(depth.shape[0]):
         for column in range(depth.shape[1]):
             if inside[row, column]:
                 z, i = depth[row, column], nearest[row, column]
-                model = np.float32(_RELATIVE_STD) * z * distance[row, column] / max(spacing[i], np.float32(1.0))
+                model = std_per_pixel * z * distance[row, column]
                 out_depth[row, column] = z
                 out_std[row, column] = np.sqrt(std[i] * std[i] + model * model)
     return out_depth, out_std
