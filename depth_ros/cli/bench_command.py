@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     result: dict[str, Any] = {'machine': machine()}
     if arguments.live:
-        result['live'] = _node_under_load(1280, 720, 'nearest', 600, ['--image-rate', '30'], downscale=2)
+        result['live'] = _node_under_load(1280, 720, 'nearest', 600, ['--image-rate', '30'])
     elif arguments.soak:
         result['soak'] = _soak(arguments.soak)
     elif arguments.bag:
