@@ -161,6 +161,24 @@ def test_two_processes_learn_what_one_does(data):
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
 
 
+def test_training_without_validation_is_refused(data):
+    with pytest.raises(SettingsError, match='data.validation or data.held_out'):
+        fit(SupervisedSystem, settings_of(data, data__validation=[]), data, data / 'out', progress=False)
+
+
+def test_checkpoints_are_scored_beside_classical_methods(data, capsys):
+    fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'out', progress=False)
+    best = str(data / 'out/best.safetensors')
+    assert (
+        main(['score', best, '--config', str(data / 'config.yaml'), '--data', str(data), '--thinning', '4', '0']) == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    rows = {(line.split()[0], line.split()[1]): [float(word) for word in line.split()[2:]] for line in lines[2:]}
+    assert set(rows) == {('1/4', 'linear'), ('1/4', 'classical'), ('1/4', best), ('none', best)}
+    figures = json.loads((data / 'out/best.json').read_text())
+    assert rows['1/4', best][0] == pytest.approx(figures['mae_4'], rel=0.05)
+
+
 def test_every_training_configuration_loads():
     paths = sorted((ROOT / 'config/training').glob('*.yaml'))
     assert paths

@@ -69,6 +69,11 @@ def fit(
     lightning.seed_everything(settings.run.seed, verbose=False)
     sources, validation = read_data(settings, data)
     cases = Cases(validation)
+    if len(cases) < processes:
+        raise SettingsError(
+            f'{len(validation)} validation images, with rings to thin out in {len(cases)} cases, are too few; name more in '
+            'data.validation or data.held_out'
+        )
     if settings.network.start:
         network = load_checkpoint(data / settings.network.start)[0].train()
     else:
