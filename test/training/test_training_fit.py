@@ -143,7 +143,8 @@ def test_two_processes_learn_what_one_does(data):
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     command = [
-        '-m', 'depth_ros_training.cli.main', 'fit', '--config', str(data / 'config.yaml'), '--data', str(data), '--quiet',
+        '-m', 'depth_ros_training.cli.main', 'fit', '--config', str(data / 'config.yaml'), '--data', str(data),
+        '--quiet',
     ]  # fmt: skip
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_THREADS': '1'}
     two = [
@@ -162,7 +163,7 @@ def test_two_processes_learn_what_one_does(data):
 
 
 def test_training_without_validation_is_refused(data):
-    with pytest.raises(SettingsError, match='data.validation or data.held_out'):
+    with pytest.raises(SettingsError, match=r'data\.validation or data\.held_out'):
         fit(SupervisedSystem, settings_of(data, data__validation=[]), data, data / 'out', progress=False)
 
 

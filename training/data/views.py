@@ -24,6 +24,7 @@ _MIN_GIVEN = 8
 # lidars from.
 _SOME, _DENSE = 0.1, 0.5
 _ALLOWED_DEPTH = 120.0  # metres; farther lidar returns judge nothing
+_FARTHEST = 250.0  # metres; farther truth (mountains) would outweigh all that a robot cares for
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +66,8 @@ def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rn
     inputs, withheld = split_points(zoomed.points, given, shape, projection.hidden_margin, projection.range_std)
     inputs = _disturb(inputs, settings, rng)
     target = np.full(shape, np.nan, np.float32) if zoomed.truth is None else zoomed.truth.copy()
+    if zoomed.metric:
+        target[target > _FARTHEST] = np.nan
     # Where the truth is known, lidar errors (noise, mixed pixels) need not judge.
     judging = (withheld.depth <= _ALLOWED_DEPTH) & ~np.isfinite(target[withheld.row, withheld.column])
     target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]

@@ -71,8 +71,8 @@ def fit(
     cases = Cases(validation)
     if len(cases) < processes:
         raise SettingsError(
-            f'{len(validation)} validation images, with rings to thin out in {len(cases)} cases, are too few; name more in '
-            'data.validation or data.held_out'
+            f'{len(validation)} validation images, with rings to thin out in {len(cases)} cases, are too few; name '
+            'more in data.validation or data.held_out'
         )
     if settings.network.start:
         network = load_checkpoint(data / settings.network.start)[0].train()
