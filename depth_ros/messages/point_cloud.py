@@ -33,8 +33,10 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
         Livox: ns) are made relative. Times that make no sweep (longer than 1 s) are left out, with a note.
 
     Raises:
-        MessageError: fields, steps and data make no cloud, or x, y, z are missing.
+        MessageError: fields, steps and data make no cloud, x, y, z are missing, or the stamp is 0.
     """
+    if stamp_ns(message) == 0:
+        raise MessageError('cloud is stamped 0, expected the time of the sweep; fix the lidar driver')
     fields = {item.name: item for item in message.fields}
     missing = [name for name in 'xyz' if name not in fields]
     if missing:

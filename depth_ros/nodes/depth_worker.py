@@ -126,8 +126,6 @@ class DepthWorker:
 
     def _take_points(self, arrival: Arrival) -> None:
         scan = decode_cloud(arrival.message, self._settings().transforms.lidar_frame)
-        if scan.stamp_ns == 0:
-            raise FrameRefused('zero_stamp', 'a cloud is stamped 0, expected the time of the sweep; fix the driver')
         for note in scan.notes:
             self._refuse('point_times', note)
         self._pipeline.add_scan(scan)

@@ -12,6 +12,8 @@ from depth_ros.ros.health import RECENT, Health, InputHealth
 from depth_ros.settings import Settings
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+_LOSS = 0.01
+"""Share of messages that may be lost on the way before it is called wrong."""
 _FUTURE = 0.1
 """Seconds by which a stamp may be ahead of the clock: clocks of two machines differ by less."""
 
@@ -35,8 +37,12 @@ def inputs_report(health: Health, settings: Settings, publishers: dict[str, int]
             texts.append(text)
         age = 'never' if item.last is None else f'{now - item.last:.2f} s'
         values |= {
-            f'{name} topic': item.topic, f'{name} rate': f'{item.rate(now):.1f} Hz', f'{name} age': age,
-            f'{name} delay': f'{item.delay:.3f} s', f'{name} count': item.count, f'{name} lost': item.lost,
+            f'{name} topic': item.topic,
+            f'{name} rate': f'{item.rate(now):.1f} Hz',
+            f'{name} age': age,
+            f'{name} delay': f'{item.delay:.3f} s',
+            f'{name} count': item.count,
+            f'{name} lost': item.missed,
             f'{name} QoS mismatches': item.mismatches,
         }
     for topic, policy in health.output_mismatches.items():
@@ -79,9 +85,13 @@ def grade_report(health: Health, settings: Settings) -> Report:
         return STALE, 'no withheld point was seen by the camera yet', {}
     metrics, calibration = sums.metrics(), sums.calibration()
     values: dict[str, object] = {
-        'images': images, 'points': sums.num_truth,
-        'MAE': f'{metrics["mae"]:.3f} m', 'RMSE': f'{metrics["rmse"]:.3f} m', 'AbsRel': f'{metrics["abs_rel"]:.4f}',
-        'delta1': f'{metrics["delta1"]:.4f}', 'coverage': f'{metrics["coverage"]:.4f}',
+        'images': images,
+        'points': sums.num_truth,
+        'MAE': f'{metrics["mae"]:.3f} m',
+        'RMSE': f'{metrics["rmse"]:.3f} m',
+        'AbsRel': f'{metrics["abs_rel"]:.4f}',
+        'delta1': f'{metrics["delta1"]:.4f}',
+        'coverage': f'{metrics["coverage"]:.4f}',
         'within 1 sigma': f'{calibration["within_1_sigma"]:.3f}',
         'within 2 sigma': f'{calibration["within_2_sigma"]:.3f}',
     }
@@ -142,6 +152,11 @@ def _input(name: str, item: InputHealth, now: float, stale: float, publishers: i
     if now - item.last > stale:
         who = 'its publisher is gone' if not publishers else 'its publisher is silent'
         return bad, f'{topic} stopped {now - item.last:.1f} s ago, {who}'
+    if item.missed > _LOSS * (item.count + item.missed):
+        return WARN, (
+            f'{topic}: {item.missed} of {item.count + item.missed} messages were lost on the way; give its publisher '
+            'the Fast DDS profile of depth_ros (config/fastdds.xml)'
+        )
     if item.delay < -_FUTURE:
         return WARN, f'{topic} is stamped {-item.delay:.3f} s in the future; synchronise the clocks'
     return OK, ''

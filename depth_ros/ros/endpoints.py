@@ -50,16 +50,26 @@ def subscribe(
     def lost(event: Any) -> None:
         item.lost = event.total_count
 
+    def take_numbered(message: Any, info: Any) -> None:
+        # Not every middleware numbers messages, and two publishers have two series.
+        number = info.get('publication_sequence_number')
+        if number is not None and item.skips(number) and node.count_publishers(topic) == 1:
+            item.skipped += number - item.sequence - 1
+        item.sequence = number
+        callback(message)
+
+    item.sequence = None
+    take = take_numbered if hasattr(Subscription, 'CallbackType') else callback  # Humble tells no numbers
     with _overrides_checked():
         try:
             events = SubscriptionEventCallbacks(incompatible_qos=mismatch, message_lost=lost)
             return node.create_subscription(
-                kind, topic, callback, profile, event_callbacks=events, qos_overriding_options=overridable()
+                kind, topic, take, profile, event_callbacks=events, qos_overriding_options=overridable()
             )
         except UnsupportedEventTypeError:  # a middleware that does not count losses
             events = SubscriptionEventCallbacks(incompatible_qos=mismatch)
             return node.create_subscription(
-                kind, topic, callback, profile, event_callbacks=events, qos_overriding_options=overridable()
+                kind, topic, take, profile, event_callbacks=events, qos_overriding_options=overridable()
             )
 
 
@@ -83,7 +93,10 @@ def advertise(node: LifecycleNode, kind: type, topic: str, profile: QoSProfile, 
 
     with _overrides_checked():
         return node.create_lifecycle_publisher(
-            kind, topic, profile, event_callbacks=PublisherEventCallbacks(incompatible_qos=mismatch),
+            kind,
+            topic,
+            profile,
+            event_callbacks=PublisherEventCallbacks(incompatible_qos=mismatch),
             qos_overriding_options=overridable(),
         )
 

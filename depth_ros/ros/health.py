@@ -26,6 +26,8 @@ class InputHealth:
         last: monotonic time of the newest, s; None before the first.
         delay: node clock minus stamp of the newest, s; negative = stamped in the future.
         lost: messages that the middleware says it lost.
+        sequence: number that the publisher gave the newest message, None if it does not number them.
+        skipped: messages that are missing between the numbers of those that came.
         mismatches: publishers whose QoS does not fit.
         policy: the QoS policy that did not fit last.
     """
@@ -36,9 +38,21 @@ class InputHealth:
     last: float | None = None
     delay: float = 0.0
     lost: int = 0
+    sequence: int | None = None
+    skipped: int = 0
     mismatches: int = 0
     policy: str = ''
     times: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+
+    @property
+    def missed(self) -> int:
+        """Messages that were sent and did not come; the middleware and the numbers tell of the same ones."""
+        return max(self.lost, self.skipped)
+
+    def skips(self, number: int) -> bool:
+        """Whether messages are missing before the one of this number."""
+        # A publisher that starts again counts from one.
+        return self.sequence is not None and number > self.sequence + 1
 
     def rate(self, now: float) -> float:
         """Messages per second over the last few seconds."""

@@ -128,6 +128,7 @@ def broken(**changes):
 @pytest.mark.parametrize(
     ('message', 'text'),
     [
+        (broken(header=SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id='lidar')), 'stamped 0'),
         (broken(fields=[field('x', 0, 7), field('y', 4, 7)]), 'z missing'),
         (broken(data=np.zeros(50, np.uint8)), 'truncated'),
         (broken(point_step=0), 'point_step 0'),

@@ -87,7 +87,7 @@ BAD_CLOUDS = {
     'no z': (without_z, ('bad_points', 'expected x, y, z')),
     'truncated': (lambda t: cut(cloud_message(t), 100), ('bad_points', 'truncated')),
     'point_step too small': (lambda t: changed(cloud_message(t), point_step=6), ('bad_points',)),
-    'zero stamp': (lambda t: cloud_message(0, wall(stamp_ns=0)), ('zero_stamp',)),
+    'zero stamp': (lambda t: cloud_message(0, wall(stamp_ns=0)), ('bad_points', 'stamped 0')),
 }
 
 
