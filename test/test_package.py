@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 # Import name -> what package.xml calls it, where the two differ.
 KEYS = {
     'cv2': 'python3-opencv',
+    'llvmlite': 'python3-numba',  # numba's own compiler
     'numba': 'python3-numba',
     'numpy': 'python3-numpy',
     'scipy': 'python3-scipy',

@@ -146,9 +146,9 @@ def test_settings_of_the_node_hold_for_every_method(street):
 
 def test_common_points_are_those_that_all_cover(street):
     options = EvaluationOptions(methods=('nearest', 'linear'), input_rings=4)
-    entries = evaluate(street, from_flat({'output.max_relative_std': 0.02}), options).document['methods'].values()
+    entries = evaluate(street, from_flat({'output.max_relative_std': 0.2}), options).document['methods'].values()
     common = [entry['pooled_common'] for entry in entries]
-    assert common[0]['num_truth'] == common[1]['num_truth']
+    assert common[0]['num_truth'] == common[1]['num_truth'] > 0
     assert common[0]['num_truth'] <= min(entry['points']['num_covered'] for entry in entries)
     assert common[0]['coverage'] == common[1]['coverage'] == 1
 
