@@ -107,7 +107,7 @@ def _bench_size(width: int, height: int, arguments: argparse.Namespace) -> dict[
 
 
 def _soak(frames: int) -> dict[str, Any]:
-    load = ['--image-rate', '10', '--outputs', *_ALL_OUTPUTS]
+    load = ['--image-rate', '25', '--outputs', *_ALL_OUTPUTS]
     result = _node_under_load(640, 480, 'classical', frames, load)
     resident = [megabytes for _, megabytes in result['resident_mb']]
     tenth = max(len(resident) // 10, 1)

@@ -98,7 +98,7 @@ def _play(bag: Path, selection: Selection, params: Path, recorded: Path, rate: f
     ):
         # The recorder subscribes to the outputs, so the node has work; the node subscribes to the inputs, so the player
         # can tell when it is ready.
-        waited_for = [selection.image, selection.points]
+        waited_for = [selection.image, selection.points, selection.camera_info, *_OUTPUTS[:3]]
         play = ['bag_player', str(bag), '--rate', str(rate), '--start-delay', '2', '--wait-for', *waited_for]
         with _process(play) as player:
             _wait(player, _PLAY_TIMEOUT_S, node_process, recorder)

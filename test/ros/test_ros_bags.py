@@ -60,7 +60,7 @@ def test_live_and_replay_give_the_same_pixels(start, tmp_path, bag):
     node.wait_for('method classical', 60.0)
     recorder = start(NODES + 'bag_recorder', domain, recorded, '/depth/image', '/depth/std', '--idle', '3')
     player = start(NODES + 'bag_player', domain, bag, '--rate', '0.5', '--start-delay', '2',
-                   '--wait-for', '/image', '/points')
+                   '--wait-for', '/image', '/points', '/camera_info', '/depth/image', '/depth/std')
     assert player.popen.wait(60.0) == 0, player.output
     assert recorder.popen.wait(30.0) == 0, recorder.output
     assert node.end() == 0, node.output
