@@ -88,16 +88,38 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_num_threads(), thread_name_prefix='cloud')
 
 
+@njit(nogil=True, cache=True, inline='always')
+def _colour(image, row, column, red, green, blue):
+    # Unsigned, so that no index can be negative and count from the end.
+    i, j = np.uintp(row), np.uintp(column)
+    return (
+        np.uint32(image[i, j, red]) << np.uint32(16)
+        | np.uint32(image[i, j, green]) << np.uint32(8)
+        | np.uint32(image[i, j, blue])
+    )
+
+
 @njit(nogil=True, cache=True)
 def _fill(depth, rays, pinhole, intrinsics, image, order, back, turned, stride, first_row, last_row, out):
+    # Numbers, not elements of an array that a store might alter: they stay in registers.
+    per_fx, per_fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
+    columns = out.shape[1]
+    red, green, blue = np.uintp(order[0]), np.uintp(order[1]), np.uintp(order[2])
     for r in range(first_row, last_row):
         row = r * stride
-        ray_y = (np.float32(row) - intrinsics[3]) * intrinsics[1]
-        for c in range(out.shape[1]):
+        ray_y = (np.float32(row) - cy) * per_fy
+        if pinhole and not turned:  # the common case, without a decision per pixel
+            for c in range(columns):
+                column = c * stride
+                z = depth[np.uintp(row), np.uintp(column)]
+                x = (np.float32(column) - cx) * per_fx * z
+                stream_point(out, r * columns + c, x, ray_y * z, z, _colour(image, row, column, red, green, blue))
+            continue
+        for c in range(columns):
             column = c * stride
             z = depth[row, column]
             if pinhole:
-                x, y = (np.float32(column) - intrinsics[2]) * intrinsics[0] * z, ray_y * z
+                x, y = (np.float32(column) - cx) * per_fx * z, ray_y * z
             else:
                 x, y = rays[row, column, 0] * z, rays[row, column, 1] * z
                 if x != x:  # no ray, no point: never a half-known one
@@ -108,6 +130,4 @@ def _fill(depth, rays, pinhole, intrinsics, image, order, back, turned, stride, 
                     back[1, 0] * x + back[1, 1] * y + back[1, 2] * z,
                     back[2, 0] * x + back[2, 1] * y + back[2, 2] * z,
                 )
-            red, green, blue = image[row, column, order[0]], image[row, column, order[1]], image[row, column, order[2]]
-            bits = np.uint32(red) << np.uint32(16) | np.uint32(green) << np.uint32(8) | np.uint32(blue)
-            stream_point(out, r * out.shape[1] + c, x, y, z, bits)
+            stream_point(out, r * columns + c, x, y, z, _colour(image, row, column, red, green, blue))
