@@ -100,6 +100,14 @@ def test_bad_cloud(shared_depth, name):
     assert shared_depth.answered(shared_depth.moment()) is not None
 
 
+def test_cloud_from_the_future(shared_depth):
+    stamp = time.time_ns()
+    later = stamp + 100 * 10**9
+    shared_depth.moment(cloud=cloud_message(later, wall(stamp_ns=later)), stamp_ns=stamp)
+    shared_depth.says('inputs', 'points', 'in the future', timeout=2.0)
+    assert shared_depth.answered(shared_depth.moment()) is not None
+
+
 def big_endian_image(stamp):
     return changed(image_message(stamp), is_bigendian=1)
 
