@@ -39,12 +39,14 @@ setup(
         (f'share/{NAME}/launch', glob('launch/*.launch.py')),
         (f'share/{NAME}/config', glob('config/*.yaml') + glob('config/*.xml')),
         (f'share/{NAME}/config/rviz', glob('config/rviz/*.rviz')),
+        (f'share/{NAME}/config/training', glob('config/training/*.yaml')),
     ],
     zip_safe=False,
     install_requires=['setuptools', 'numpy', 'opencv-python-headless', 'numba', 'pyyaml', 'rosbags>=0.10'],
     extras_require={
         'ros': ROS_WHEELS,
         'open3d': ['open3d'],
+        'network': ['torch', 'transformers', 'safetensors'],
         'training': [
             'torch',
             'transformers',
