@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 from depth_ros.errors import CheckpointError, MissingDependencyError, SettingsError
 from depth_ros.estimators.base import Estimator
@@ -52,3 +53,17 @@ def create_estimator(settings: Settings, method: str = '') -> Estimator:
         estimator = create_estimator(settings, 'classical')
         estimator.replaces = f'{name}: {error}'
         return estimator
+
+
+def runs_on(estimator: Estimator) -> tuple[str, str]:
+    """What runs an estimator, for the diagnostics.
+
+    Returns:
+        device: one line.
+        warning: what is not as it was asked for, '' if all is.
+    """
+    status = getattr(estimator, 'status', None)
+    if status is None:
+        replaces = getattr(estimator, 'replaces', '')
+        return f'CPU, {os.cpu_count()} cores', f'{estimator.name} in place of {replaces}' if replaces else ''
+    return str(status), str(status) if status.fallback else ''

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from depth_ros.errors import SettingsError
 from depth_ros.estimators.base import Estimator
-from depth_ros.estimators.registry import create_estimator
+from depth_ros.estimators.registry import create_estimator, runs_on
 from depth_ros.evaluation.holdout import fraction_holdout
 from depth_ros.messages.frame import FrameDecoder
 from depth_ros.nodes.depth_outputs import DepthOutputs
@@ -103,7 +103,12 @@ class DepthNode(LifecycleNode):
             raise
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._every('report', settings.diagnostics.period, self._report)
-        self.get_logger().info(f'method {settings.estimator.method}; transforms from {self._transforms.source}')
+        device, warning = runs_on(self._estimator)
+        if warning:
+            self.get_logger().warning(warning)
+        self.get_logger().info(
+            f'method {settings.estimator.method} on {device}; transforms from {self._transforms.source}'
+        )
 
     @transition
     def on_activate(self, state: LifecycleState) -> None:
@@ -193,7 +198,11 @@ class DepthNode(LifecycleNode):
                 reports = {
                     'inputs': inputs_report(health, settings, publishers),
                     'estimator': estimator_report(
-                        health, settings.estimator.method, self._outputs.wanted(), self._transforms.source,
+                        health,
+                        settings.estimator.method,
+                        *runs_on(self._estimator),
+                        self._outputs.wanted(),
+                        self._transforms.source,
                         self._worker.num_waiting,
                     ),
                     'grade': grade_report(health, settings),

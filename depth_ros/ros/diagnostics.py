@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import numpy as np
@@ -12,6 +11,8 @@ from depth_ros.ros.health import RECENT, Health, InputHealth
 from depth_ros.settings import Settings
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+_BROKEN = ('not_finite', 'out_of_memory', 'internal_error')
+"""Refusals that say that the node itself is at fault, not what it was given."""
 _LOSS = 0.01
 """Share of messages that may be lost on the way before it is called wrong."""
 _FUTURE = 0.1
@@ -51,13 +52,15 @@ def inputs_report(health: Health, settings: Settings, publishers: dict[str, int]
     return max(levels), '; '.join(texts) or 'all inputs come', values
 
 
-def estimator_report(health: Health, method: str, wanted: bool, transforms: str, waiting: int) -> Report:
-    """Say what estimates, how long it takes, and whether anybody wants it."""
+def estimator_report(
+    health: Health, method: str, device: str, warning: str, wanted: bool, transforms: str, waiting: int
+) -> Report:
+    """Say what estimates, on what, how long it takes, and whether anybody wants it."""
     now = time.monotonic()
     recent = sum(now - moment < RECENT for moment in health.answer_times)
     values: dict[str, object] = {
         'method': method,
-        'device': f'CPU, {os.cpu_count()} cores',
+        'device': device,
         'transforms': transforms,
         'answered': health.answered,
         'waiting': waiting,
@@ -69,6 +72,8 @@ def estimator_report(health: Health, method: str, wanted: bool, transforms: str,
         if spent:
             p50, p99 = np.percentile(spent, [50, 99])
             values |= {f'{name} p50': f'{p50:.2f} ms', f'{name} p99': f'{p99:.2f} ms'}
+    if warning:
+        return WARN, warning, values
     if not wanted:
         return OK, 'nobody subscribes to depth, so none is computed', values
     if recent:
@@ -115,7 +120,8 @@ def refusals_report(health: Health) -> Report:
     recent.sort(reverse=True)
     answered = any(now - moment < RECENT for moment in health.answer_times)
     text = '; '.join(f'{reason} ({count} in {RECENT:.0f} s): {line}' for count, reason, line in recent)
-    return (WARN if answered else ERROR), text, values
+    broken = any(reason in _BROKEN for _, reason, _ in recent)
+    return (WARN if answered and not broken else ERROR), text, values
 
 
 def to_message(reports: dict[str, Report], node_name: str, stamp: object) -> DiagnosticArray:
