@@ -121,6 +121,12 @@ def test_a_whole_number_in_a_file_will_do_for_a_fraction(start, tmp_path):
     assert process.end() == 0
 
 
+def test_a_fallback_is_a_warning_that_says_why(depth):
+    _, peer = depth(estimator__method='exported', estimator__checkpoint='no_such.onnx', estimator__fallback='true')
+    peer.settle()
+    peer.says('estimator', 'classical in place of exported', 'no_such.onnx', timeout=2.0)
+
+
 def test_a_missing_transform_is_named_and_the_remedy_too(depth):
     _, peer = depth(transforms__static=None)
     for _ in range(3):
