@@ -1,0 +1,74 @@
+"""Estimators at a lower resolution: planes stay planes, surfaces do not mix, what is unknown stays unknown."""
+
+import numpy as np
+import pytest
+
+from depth_ros.estimators.downscale import estimate_downscaled
+from depth_ros.types import Camera, Frame, SparseDepth
+
+
+class Known:
+    """An estimator that knows the depth of every direction."""
+
+    name = 'known'
+
+    def __init__(self, depth_of):
+        self.depth_of = depth_of
+
+    def estimate(self, frame, sparse):
+        camera = frame.camera
+        x = (np.arange(camera.width) - camera.cx) / camera.fx
+        y = (np.arange(camera.height) - camera.cy) / camera.fy
+        depth = self.depth_of(*np.meshgrid(x, y)).astype(np.float32)
+        return depth, depth * np.float32(0.1)
+
+
+def scene(width=61, height=46):
+    camera = Camera(width, height, 50.0, 50.0, 30.2, 22.7)
+    points = np.array([10.0, 10.4, 50.0], np.float32)
+    depth, std = np.array([3.0, 2.0, 5.0], np.float32), np.full(3, 0.1, np.float32)
+    sparse = SparseDepth(points, points[:] / 2, depth, std, camera.shape)
+    return Frame(1, np.zeros((height, width, 3), np.uint8), 'rgb8', camera), sparse
+
+
+def ground(x, y):
+    return 1 / (0.2 + 0.02 * x - 0.03 * y)
+
+
+@pytest.mark.parametrize('downscale', [1, 2, 3, 4])
+def test_a_plane_stays_a_plane(downscale):
+    frame, sparse = scene()
+    depth, std = estimate_downscaled(Known(ground), frame, sparse, downscale)
+    expected, _ = Known(ground).estimate(frame, sparse)
+    margin = downscale
+    inner = (slice(margin, -margin), slice(margin, -margin))
+    np.testing.assert_allclose(depth[inner], expected[inner], rtol=1e-4)
+    np.testing.assert_allclose(std[inner], 0.1 * expected[inner], rtol=2e-2)
+
+
+def test_two_surfaces_do_not_mix():
+    frame, sparse = scene()
+    depth, _ = estimate_downscaled(Known(lambda x, y: np.where(x < 0.1, 4.0, 12.0)), frame, sparse, 4)
+    assert set(np.unique(depth)) == {4.0, 12.0}
+
+
+def test_what_is_unknown_stays_so_and_does_not_spread():
+    frame, sparse = scene()
+    depth, std = estimate_downscaled(Known(lambda x, y: np.where(y < -0.2, np.nan, 5.0)), frame, sparse, 2)
+    unknown = np.isnan(depth)
+    np.testing.assert_array_equal(unknown, np.isnan(std))
+    expected, _ = Known(lambda x, y: np.where(y < -0.2, np.nan, 5.0)).estimate(frame, sparse)
+    assert np.abs(unknown.sum(axis=0) - np.isnan(expected).sum(axis=0)).max() <= 1
+
+
+def test_points_that_fall_into_one_pixel_leave_the_nearest():
+    given = {}
+
+    class Spy(Known):
+        def estimate(self, frame, sparse):
+            given['depth'] = sorted(sparse.depth.tolist())
+            return super().estimate(frame, sparse)
+
+    frame, sparse = scene()
+    estimate_downscaled(Spy(ground), frame, sparse, 4)
+    assert given['depth'] == [2.0, 5.0]
