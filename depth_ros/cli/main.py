@@ -7,7 +7,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from depth_ros.errors import DepthRosError
 
@@ -26,25 +26,36 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run a command of ``depth_ros``; see ``run_command``."""
+    return run_command(
+        'depth_ros', 'Dense metric depth from a camera and a sparse lidar.', 'depth_ros.cli', COMMANDS, argv
+    )
+
+
+def run_command(
+    program: str, description: str, package: str, commands: Mapping[str, str], argv: Sequence[str] | None
+) -> int:
+    """Find one of a program's commands, run it, and turn errors into one line.
 
     Args:
+        program: name of the program.
+        description: one sentence about it.
+        package: where the modules of the commands are.
+        commands: command -> one line of help.
         argv: arguments without the program's name; None = those of the process.
 
     Returns:
         0, 2 for an error that has been said in one line, 130 for an interrupt.
     """
-    parser = argparse.ArgumentParser(
-        prog='depth_ros', description='Dense metric depth from a camera and a sparse lidar.'
-    )
+    parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     argv = list(sys.argv[1:] if argv is None else argv)
     wanted = next((word for word in argv if not word.startswith('-')), None)
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + '.')
+    for name, text in commands.items():
+        command = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + '.')
         if name == wanted:
-            module = importlib.import_module(f'depth_ros.cli.{name}_command')
+            module = importlib.import_module(f'{package}.{name}_command')
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
@@ -59,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DepthRosError as error:
         if arguments.debug:
             raise
-        print(f'depth_ros {arguments.command}: {error}', file=sys.stderr)
+        print(f'{program} {arguments.command}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f'depth_ros {arguments.command}: interrupted', file=sys.stderr)
+        print(f'{program} {arguments.command}: interrupted', file=sys.stderr)
         return 130
     return 0
 
