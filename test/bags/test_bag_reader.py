@@ -170,31 +170,3 @@ def test_single_messages_that_cannot_be_read_are_counted(tmp_path):
     with BagReader(path) as reader:
         assert sum(1 for _ in reader.messages()) == 4 * 4 + 1 - 1
         assert reader.num_damaged == 1
-
-
-def test_reading_costs_little_more_than_the_library(tmp_path):
-    messages = Messages()
-    for index in range(100):
-        messages.image('/cam/image_raw', START + index * STEP, size=(375, 1242))
-    with BagWriter(tmp_path / 'bag') as writer:
-        for topic, message, log_ns in messages.items:
-            writer.write(topic, message, log_ns)
-
-    def library():
-        with AnyReader([tmp_path / 'bag']) as reader:
-            return sum(len(reader.deserialize(data, kind.msgtype).data) for kind, _, data in reader.messages())
-
-    def ours():
-        with BagReader(tmp_path / 'bag') as reader:
-            return sum(len(item.message.data) for item in reader.messages())
-
-    def fastest(read):
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            assert read() == 100 * 375 * 1242 * 3
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    bare = fastest(library)
-    assert fastest(ours) < 1.5 * bare
