@@ -1,12 +1,10 @@
 """Reading: three kinds of bags, and all the ways in which they can be broken."""
 
 import sqlite3
-import time
 
 import numpy as np
 import pytest
 from bag_samples import START, STEP, Messages
-from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.bags.reader import BagReader

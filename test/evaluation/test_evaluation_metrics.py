@@ -1,5 +1,4 @@
 import math
-import time
 
 import numpy as np
 import pytest
@@ -110,17 +109,13 @@ def test_sample_reads_the_pixel_that_holds_the_point():
         sample(depth[:5], depth[:5], sparse([1], [1], [1]))
 
 
-def test_score_of_an_estimate_is_quick():
+def test_score_of_an_estimate_with_and_without_withheld_points():
     rng = np.random.default_rng(0)
     shape, count = (720, 1280), 400
     truth = sparse(rng.uniform(0, 1279, count), rng.uniform(0, 719, count), rng.uniform(2, 70, count), shape)
     dense = np.full(shape, 10, np.float32)
     estimate = DepthEstimate(None, dense, dense, truth, truth, Basis(1, count, 0, 'deskewed'))
     assert score(estimate).num_truth == count
-    started = time.perf_counter()
-    for _ in range(200):
-        score(estimate)
-    assert (time.perf_counter() - started) / 200 < 1e-3  # tens of microseconds where nothing else runs
     nothing = DepthEstimate(None, dense, dense, truth, None, Basis(1, count, 0, 'deskewed'))
     assert score(nothing).num_truth == 0
 
