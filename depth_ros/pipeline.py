@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from depth_ros.errors import FrameRefused
+from depth_ros.errors import FrameRefused, TransformError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.downscale import estimate_downscaled
 from depth_ros.geometry.motion import PointMotion, Trajectory, point_motion
@@ -44,6 +44,9 @@ class DepthPipeline:
     ) -> None:
         """Set the pipeline up.
 
+        ``num_resets`` counts how often time jumped back; ``odometry_unused`` says why the last frame did without
+        odometry that was there, '' if it did not.
+
         Args:
             settings: may be replaced at any time through the attribute of the same name; it then holds from the next
                 frame.
@@ -58,6 +61,7 @@ class DepthPipeline:
         self._scans: deque[LidarScan] = deque(maxlen=_MAX_SCANS)
         self._trajectory = Trajectory()
         self.num_resets = 0
+        self.odometry_unused = ''
 
     def add_scan(self, scan: LidarScan) -> None:
         """Take in a lidar sweep."""
@@ -81,8 +85,8 @@ class DepthPipeline:
         """Estimate depth for one image.
 
         With lidar within ``pairing.max_age`` the nearest sweep is used (``pairing.scans`` of them where odometry covers
-        their times). Where odometry does not cover the times, the sweep is taken as it is and its standard deviation
-        grows with its age. Without lidar the frame is refused, by name.
+        their times). Where odometry does not cover the times, or its frame is not joined with the lidar's, the sweep is
+        taken as it is and its standard deviation grows with its age. Without lidar the frame is refused, by name.
 
         Args:
             frame: the image.
@@ -95,6 +99,7 @@ class DepthPipeline:
             TransformError: lidar and camera are not joined.
         """
         settings, started = self.settings, time.perf_counter_ns()
+        self.odometry_unused = ''
         moved = self._moved(frame)
         paired = time.perf_counter_ns()
         inputs, input_std, withheld = [], [], []
@@ -174,8 +179,13 @@ class DepthPipeline:
     def _motion(self, scan: LidarScan, frame: Frame) -> PointMotion:
         settings = self.settings.motion
         camera_from_lidar = self._transforms.lookup(frame.camera.frame_id, scan.frame_id)
-        body = self._trajectory.frame_id
-        body_from_lidar = self._transforms.lookup(body, scan.frame_id) if body and settings.compensate else None
+        body, body_from_lidar = self._trajectory.frame_id, None
+        if body and settings.compensate:
+            try:
+                body_from_lidar = self._transforms.lookup(body, scan.frame_id)
+            except TransformError as error:
+                # Odometry is a help, not a need: without it depth is still right for a robot that stands still.
+                self.odometry_unused = f'odometry of {body!r} is not used: {error}'
         return point_motion(
             scan,
             frame.stamp_ns,

@@ -89,6 +89,17 @@ def test_several_sweeps_are_put_together_where_poses_are_known_and_only_there():
         assert pipeline.process(frame(10 * S + S // 10)).basis.num_scans == expected
 
 
+def test_odometry_of_a_frame_that_nothing_joins_is_left_out_and_said():
+    pipeline = make_pipeline()
+    for i in range(30):
+        pipeline.add_pose(Pose(10 * S + i * 10_000_000, rigid([i * 0.1, 0, 0], [0, 0, 0, 1]), 'odom', 'chassis'))
+    pipeline.add_scan(wall(5, 10 * S))
+    estimate = pipeline.process(frame(10 * S + S // 5))
+    assert estimate.basis.motion == 'assumed_static'
+    assert np.nanmedian(estimate.depth) == 5
+    assert "'chassis'" in pipeline.odometry_unused
+
+
 def test_refusals_are_named():
     pipeline = make_pipeline(pairing__max_age=0.5)
     with pytest.raises(FrameRefused, match='no lidar has come yet') as caught:

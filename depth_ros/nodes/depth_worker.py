@@ -163,6 +163,8 @@ class DepthWorker:
     def _answer(self, frame: Frame, arrived_ns: int, decode_ns: int) -> None:
         settings, started = self._settings(), time.perf_counter_ns()
         estimate = self._pipeline.process(frame)
+        if self._pipeline.odometry_unused:
+            self._refuse('odometry_unused', self._pipeline.odometry_unused)
         output_ns = self._outputs.publish(estimate, settings.output)
         published = time.perf_counter_ns()
         basis = estimate.basis
