@@ -255,7 +255,7 @@ def bench_peer(path: Path, frames: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {'ip_basic_fast': [], 'classical': []}
     try:
         for _ in range(frames):
-            times['ip_basic_fast'] += measure(lambda: peer.fill_in_fast(image.copy(), extrapolate=True), 1, 1)
+            times['ip_basic_fast'] += measure(lambda: peer.fill_in_fast(image.copy()), 1, 1)
             times['classical'] += measure(lambda: pipeline.estimator.estimate(frame, sparse), 1, 1)
     finally:
         cv2.setNumThreads(threads)
