@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from depth_ros.errors import MessageError
 
@@ -53,8 +54,16 @@ def from_metres(metres: np.ndarray, encoding: str) -> np.ndarray:
     if encoding == '32FC1':
         return metres
     if encoding == '16UC1':
-        mm = np.rint(metres * _MM_PER_M)
-        with np.errstate(invalid='ignore'):
-            mm[~((mm >= 1) & (mm <= 65535))] = 0
-        return mm.astype(np.uint16)
+        return _to_millimetres(np.ascontiguousarray(metres).reshape(-1)).reshape(metres.shape)
     raise MessageError(f'depth encoding is {encoding!r}, expected one of {ENCODINGS}')
+
+
+@njit(nogil=True, cache=True)
+def _to_millimetres(metres):
+    mm = np.empty(metres.shape, np.uint16)
+    for i in range(metres.shape[0]):
+        value = metres[i] * _MM_PER_M
+        # NaN fails every comparison. The bounds are those of rounding; half goes to even, as numpy.rint has it.
+        inside = value >= np.float32(0.5) and value < np.float32(65535.5)
+        mm[i] = np.uint16(np.int32(np.rint(value if inside else np.float32(0))))
+    return mm
