@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
-from numba import njit
+from numba import config, njit, prange, set_num_threads
 
 from depth_ros.errors import ShapeError
 from depth_ros.geometry.streaming import stream_point
@@ -17,7 +15,8 @@ from depth_ros.types import Camera
 POINT_STEP = 16
 # The work is bound by memory: one core does not take all of it, four do.
 _MAX_THREADS = 4
-_MIN_ROWS_PER_THREAD = 64
+_ONE_AT_A_TIME = threading.Lock()
+_NO_RAYS = np.zeros((1, 1, 2), np.float32)
 _CHANNELS = {'rgb8': (0, 1, 2), 'bgr8': (2, 1, 0), 'mono8': (0, 0, 0)}  # of red, green and blue
 
 
@@ -60,32 +59,22 @@ def xyzrgb(
             f'rays are {None if rays is None else rays.shape}, expected {(height, width, 2)} for {camera.model}'
         )
     if pinhole:
-        rays = np.zeros((1, 1, 2), np.float32)
+        rays = _NO_RAYS
     if encoding == 'mono8':
         image = image[:, :, None]
-    back = np.ascontiguousarray(camera.rotation.T.astype(np.float32))
-    turned = not np.array_equal(camera.rotation, np.eye(3))
+    intrinsics, back, turned = _layout(camera)
+    # The simplest of numba's threading layers bears one caller at a time.
+    with _ONE_AT_A_TIME:
+        set_num_threads(min(config.NUMBA_NUM_THREADS, _MAX_THREADS))
+        _fill(depth, rays, pinhole, intrinsics, image, _CHANNELS[encoding], back, turned, stride, out)
+
+
+@lru_cache(maxsize=16)
+def _layout(camera: Camera) -> tuple[np.ndarray, np.ndarray, bool]:
+    """A camera as the kernel takes it: 1 / fx, 1 / fy, cx, cy; the way back from image axes; whether there is any."""
     intrinsics = np.array([1 / camera.fx, 1 / camera.fy, camera.cx, camera.cy], np.float32)
-
-    def fill(first: int, last: int) -> None:
-        _fill(depth, rays, pinhole, intrinsics, image, _CHANNELS[encoding], back, turned, stride, first, last, out)
-
-    rows = expected[0]
-    parts = max(min(rows // _MIN_ROWS_PER_THREAD, _num_threads()), 1)
-    borders = [rows * part // parts for part in range(parts + 1)]
-    jobs = [_pool().submit(fill, *part) for part in pairwise(borders[1:])]
-    fill(borders[0], borders[1])
-    for job in jobs:
-        job.result()
-
-
-def _num_threads() -> int:
-    return min(os.cpu_count() or 1, _MAX_THREADS)
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_num_threads(), thread_name_prefix='cloud')
+    back = np.ascontiguousarray(camera.rotation.T.astype(np.float32))
+    return intrinsics, back, not np.array_equal(camera.rotation, np.eye(3))
 
 
 @njit(nogil=True, cache=True, inline='always')
@@ -99,13 +88,13 @@ def _colour(image, row, column, red, green, blue):
     )
 
 
-@njit(nogil=True, cache=True)
-def _fill(depth, rays, pinhole, intrinsics, image, order, back, turned, stride, first_row, last_row, out):
+@njit(nogil=True, cache=True, parallel=True)
+def _fill(depth, rays, pinhole, intrinsics, image, order, back, turned, stride, out):
     # Numbers, not elements of an array that a store might alter: they stay in registers.
     per_fx, per_fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
     columns = out.shape[1]
     red, green, blue = np.uintp(order[0]), np.uintp(order[1]), np.uintp(order[2])
-    for r in range(first_row, last_row):
+    for r in prange(out.shape[0]):
         row = r * stride
         ray_y = (np.float32(row) - cy) * per_fy
         if pinhole and not turned:  # the common case, without a decision per pixel
@@ -114,20 +103,20 @@ def _fill(depth, rays, pinhole, intrinsics, image, order, back, turned, stride, 
                 z = depth[np.uintp(row), np.uintp(column)]
                 x = (np.float32(column) - cx) * per_fx * z
                 stream_point(out, r * columns + c, x, ray_y * z, z, _colour(image, row, column, red, green, blue))
-            continue
-        for c in range(columns):
-            column = c * stride
-            z = depth[row, column]
-            if pinhole:
-                x, y = (np.float32(column) - cx) * per_fx * z, ray_y * z
-            else:
-                x, y = rays[row, column, 0] * z, rays[row, column, 1] * z
-                if x != x:  # no ray, no point: never a half-known one
-                    z = x
-            if turned:
-                x, y, z = (
-                    back[0, 0] * x + back[0, 1] * y + back[0, 2] * z,
-                    back[1, 0] * x + back[1, 1] * y + back[1, 2] * z,
-                    back[2, 0] * x + back[2, 1] * y + back[2, 2] * z,
-                )
-            stream_point(out, r * columns + c, x, y, z, _colour(image, row, column, red, green, blue))
+        else:
+            for c in range(columns):
+                column = c * stride
+                z = depth[row, column]
+                if pinhole:
+                    x, y = (np.float32(column) - cx) * per_fx * z, ray_y * z
+                else:
+                    x, y = rays[row, column, 0] * z, rays[row, column, 1] * z
+                    if x != x:  # no ray, no point: never a half-known one
+                        z = x
+                if turned:
+                    x, y, z = (
+                        back[0, 0] * x + back[0, 1] * y + back[0, 2] * z,
+                        back[1, 0] * x + back[1, 1] * y + back[1, 2] * z,
+                        back[2, 0] * x + back[2, 1] * y + back[2, 2] * z,
+                    )
+                stream_point(out, r * columns + c, x, y, z, _colour(image, row, column, red, green, blue))
