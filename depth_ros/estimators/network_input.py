@@ -15,12 +15,13 @@ from depth_ros.estimators.planes import fit_planes, spread_planes
 from depth_ros.estimators.samples import Samples, collect
 from depth_ros.geometry.camera import rays
 from depth_ros.networks.layout import DISTANCE, FAR, GUIDE_CHANNELS, LINEAR, MEAN, NEAR, PLANE, REACHED, SPACING, STRIDE
+from depth_ros.settings import ClassicalSettings
 from depth_ros.types import Camera, Frame, SparseDepth
 
 # Without lidar: the scale of a camera with a focal length of one pixel, in metres; a street camera with 700 px gets
 # 10 m.
 _SCALE_PER_PIXEL = 1 / 70
-_REACH = 0.32  # as ``classical.ClassicalSettings.reach``, tuned there
+_REACH = ClassicalSettings().reach  # the candidates are those of the classical estimator as it comes
 _STEP = 2  # pixels per cell of the grid on which planes are spread
 _FILL_STEP = 4  # pixels per cell of the grid on which the nearest sample outside of the hull is looked up
 _PER_LENGTH = np.float32(1 / 8)

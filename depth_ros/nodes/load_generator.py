@@ -60,13 +60,12 @@ class LoadGenerator(Node):
                 raw=True,
             )
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics, 10)
-        self._threads = [threading.Thread(target=self._run, daemon=True)]
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._stop = threading.Event()
 
     def start(self) -> bool:
         """Start sending."""
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
         return True
 
     def close(self) -> None:
