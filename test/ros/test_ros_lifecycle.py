@@ -10,7 +10,7 @@ pytest.importorskip('rclpy')
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_graph import next_domain
+from ros_graph import cloud_message, next_domain
 from sensor_msgs.msg import Image
 
 NODE = 'depth_ros.nodes.depth_node'
@@ -153,6 +153,18 @@ def test_lidar_that_stopped_refuses_images_by_name_and_lidar_half_a_second_late_
     time.sleep(0.4)
     peer.moment(leave_out=('points',))
     peer.says('refusals', 'no_lidar', 'older than the image', 'pairing.max_age', timeout=2.0)
+    assert peer.answered(peer.moment()) is not None
+
+
+def test_lidar_that_comes_half_a_second_late_is_named_and_on_time_again_is_used(depth):
+    _, peer = depth(pairing__max_age=0.3)
+    peer.settle()
+    time.sleep(0.5)
+    for _ in range(10):
+        late = time.time_ns() - 500_000_000
+        peer.moment(cloud=cloud_message(late))
+        time.sleep(0.05)
+    peer.says('refusals', 'no_lidar', 'older than the image', timeout=2.0)
     assert peer.answered(peer.moment()) is not None
 
 
