@@ -1,5 +1,7 @@
 """Player and recorder around the live node: a recording gives the same pixels live as in the replay."""
 
+import ctypes
+import ctypes.util
 import signal
 import time
 
@@ -124,6 +126,31 @@ def test_a_recording_without_messages_or_place_leaves_nothing(start, tmp_path):
     recorder._reader.join(2.0)
     assert 'cannot write' in recorder.output
     assert [item.name for item in tmp_path.iterdir()] == ['file']
+
+
+def test_a_recording_onto_a_full_disk_is_one_line_and_leaves_nothing(start, peer, tmp_path):
+    libc = ctypes.CDLL(ctypes.util.find_library('c'), use_errno=True)
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    if libc.mount(b'tmpfs', str(disk).encode(), b'tmpfs', 0, b'size=3m') != 0:
+        pytest.skip('mounting a small disk needs root')
+    try:
+        domain = next_domain()
+        recorder = start(NODES + 'bag_recorder', domain, disk / 'bag', '/image')
+        publisher = peer(domain).node.create_publisher(Image, '/image', 10)
+        noise = np.random.default_rng(0).integers(0, 255, (480, 640), np.uint8)
+        message = fill_image(Image(), noise, 'mono8', 'camera', START)
+        end = time.monotonic() + 30
+        while recorder.popen.poll() is None and time.monotonic() < end:
+            publisher.publish(message)
+            time.sleep(0.05)
+        assert recorder.popen.wait(5.0) == 2
+        recorder._reader.join(2.0)
+        assert 'the disk is full' in recorder.output
+        assert 'Traceback' not in recorder.output
+        assert list(disk.iterdir()) == []
+    finally:
+        libc.umount2(str(disk).encode(), 2)
 
 
 def test_a_recording_that_is_interrupted_is_kept(start, peer, tmp_path):
