@@ -11,6 +11,49 @@ from depth_ros.geometry.projection import ProjectedPoints, nearest_per_pixel, vi
 from depth_ros.types import Camera, Frame, SparseDepth
 
 UNKNOWN_RING = -1
+SOURCE_KINDS = ('stereo', 'temporal')
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """Another view of the scene of a sample, to compare it with.
+
+    Attributes:
+        image: (H, W, 3) uint8, red first.
+        camera: model of its camera.
+        camera_from_reference: (4, 4) float64, takes points of the optical frame of the sample's camera, at the time
+            of its image, to the optical frame of this camera, at the time of this image; metres.
+        kind: ``stereo`` (same time, another camera) or ``temporal`` (another time).
+        offset_ns: time of this image minus that of the sample's, ns; negative = before.
+
+    Raises:
+        ShapeError: image and camera do not fit together, the transform is not rigid, or there is no such kind.
+    """
+
+    image: np.ndarray
+    camera: Camera
+    camera_from_reference: np.ndarray
+    kind: str
+    offset_ns: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in SOURCE_KINDS:
+            raise ShapeError(f'kind of a source image is {self.kind!r}, expected one of {SOURCE_KINDS}')
+        if self.image.shape != (*self.camera.shape, 3) or self.image.dtype != np.uint8:
+            raise ShapeError(
+                f'{self.kind} source image is {self.image.dtype} {self.image.shape}, expected uint8 '
+                f'{(*self.camera.shape, 3)}'
+            )
+        matrix = np.asarray(self.camera_from_reference, dtype=np.float64)
+        rigid = (
+            matrix.shape == (4, 4)
+            and np.allclose(matrix[3], (0, 0, 0, 1), atol=1e-9)
+            and np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-4)
+            and np.linalg.det(matrix[:3, :3]) > 0
+        )
+        if not rigid:
+            raise ShapeError(f'{self.kind} source camera_from_reference {matrix.tolist()} is no rigid transform')
+        object.__setattr__(self, 'camera_from_reference', matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +72,7 @@ class Sample:
         ring: (M,) int16 beam of each point, ``UNKNOWN_RING`` where the lidar names none.
         truth: (H, W) float32 metres, NaN = unknown; None where nothing but the lidar says anything.
         metric: False where depths are known up to a factor only.
+        others: the same scene from elsewhere, for self-supervision. Transforms are in metres.
 
     Raises:
         ShapeError: sizes do not fit together.
@@ -42,6 +86,7 @@ class Sample:
     ring: np.ndarray
     truth: np.ndarray | None = None
     metric: bool = True
+    others: tuple[SourceImage, ...] = ()
 
     def __post_init__(self) -> None:
         if self.image.shape != (*self.camera.shape, 3) or self.image.dtype != np.uint8:
