@@ -14,16 +14,18 @@ class Estimator(Protocol):
 
     Attributes:
         name: name of the method, as ``--method`` takes it.
+        needs_lidar: True if it has no answer where there is no measurement.
     """
 
     name: str
+    needs_lidar: bool
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth and its standard deviation.
 
         Args:
             frame: the image, H x W.
-            sparse: visible measurements of the same camera; at least one.
+            sparse: visible measurements of the same camera; at least one if it ``needs_lidar``.
 
         Returns:
             depth: (H, W) float32 metres, NaN = unknown.

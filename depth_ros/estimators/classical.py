@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from depth_ros.estimators.planes import fit_planes, spread_planes
-from depth_ros.estimators.samples import collect, coverage
+from depth_ros.estimators.samples import NEAREST_STEP, collect, coverage
 from depth_ros.settings import ClassicalSettings
 from depth_ros.types import Frame, SparseDepth
 
@@ -19,6 +19,8 @@ _STD_PER_SPREAD = 0.03  # of the range of depth in the triangle
 _STD_PER_ROUGHNESS = 0.43  # of the depth times the roughness of the samples around
 # Where planes are continued beyond the hull: of the depth per spacing of distance from it. Stated, not fitted.
 _STD_PER_SPACING_OUTSIDE = 0.15
+# There a plane may leave the mean depth around by this share per spacing of distance.
+_SLACK_PER_SPACING = 0.1
 # Triangles smaller than this (twice the area, px^2) are too thin to tell a slope.
 _MIN_AREA = 1e-3
 
@@ -33,6 +35,7 @@ class ClassicalEstimator:
     """
 
     name = 'classical'
+    needs_lidar = True
 
     def __init__(self, settings: ClassicalSettings | None = None) -> None:
         """Take settings, or the defaults."""
@@ -48,10 +51,10 @@ class ClassicalEstimator:
         mesh_share = np.float32(self._settings.mesh_share)
         _render_triangles(
             samples.u, samples.v, samples.mesh_u, samples.mesh_v, samples.depth, samples.std, samples.spacing,
-            samples.mesh.triangles, sample_planes.roughness, planes, _STEP, mesh_share, depth, std,
+            samples.triangles, sample_planes.roughness, planes, _STEP, mesh_share, depth, std,
         )
         _render_margin(
-            samples.u, samples.v, samples.depth, samples.std, samples.spacing, samples.mesh.hull,
+            samples.u, samples.v, samples.depth, samples.std, samples.spacing, samples.nearest, NEAREST_STEP,
             sample_planes.roughness, coverage(samples), planes, _STEP, depth, std,
         )
         return depth, std
@@ -164,65 +167,33 @@ def _columns_per_row(u, v, begin, end):
 
 
 @njit(nogil=True, cache=True, fastmath=_FASTMATH)
-def _render_margin(u, v, depth, std, spacing, hull, roughness, mask, planes, step, out_depth, out_std):
+def _render_margin(
+    u, v, depth, std, spacing, nearest, nearest_step, roughness, mask, planes, step, out_depth, out_std
+):
     """Estimate the pixels that the measurements reach outside of triangles.
 
-    The plane that arrives there goes on, but leaves the mean depth around by no more than that depth itself per
-    spacing.
+    The plane that arrives there goes on, but stays near the mean depth around: what lies between the ends of a bay is
+    seldom the continuation of either.
     """
     height, width = out_depth.shape
-    count = len(hull)
-    sides = np.empty((count, 5), np.float32)
-    for i in range(count):
-        a, b = hull[i], hull[(i + 1) % count]
-        du, dv = u[b] - u[a], v[b] - v[a]
-        length = max(du * du + dv * dv, np.float32(1e-6))
-        sides[i, 0], sides[i, 1], sides[i, 2], sides[i, 3], sides[i, 4] = u[a], v[a], du, dv, np.float32(1.0) / length
+    one = np.float32(1.0)
     for row in range(height):
-        side, previous = -1, -2
         for column in range(width):
             if not mask[row, column] or out_depth[row, column] > 0:
                 continue
-            if column != previous + 1:  # a new stretch: look at all sides
-                best = np.float32(np.inf)
-                for i in range(count):
-                    square, _ = _to_side(sides, i, column, row)
-                    if square < best:
-                        best, side = square, i
-            previous = column
-            # Within a stretch the nearest side moves along the hull.
-            square, share = _to_side(sides, side, column, row)
-            moved = True
-            while moved:
-                moved = False
-                for other in (side + 1 if side + 1 < count else 0, side - 1 if side > 0 else count - 1):
-                    other_square, other_share = _to_side(sides, other, column, row)
-                    if other_square < square:
-                        side, square, share, moved = other, other_square, other_share, True
-            a, b = hull[side], hull[side + 1 if side + 1 < count else 0]
-            gap = spacing[a] + share * (spacing[b] - spacing[a])
-            away = np.sqrt(square) / max(gap, np.float32(1.0))
+            i = nearest[row // nearest_step, column // nearest_step]
+            du, dv = np.float32(column) - u[i], np.float32(row) - v[i]
+            away = np.sqrt(du * du + dv * dv) / max(spacing[i], one)
             around = planes[row // step, column // step, 3]
-            if not around > 0:  # nothing arrived: the hull itself
-                inverse_a, inverse_b = np.float32(1.0) / depth[a], np.float32(1.0) / depth[b]
-                around = inverse_a + share * (inverse_b - inverse_a)
-            slack = np.float32(1.0) + away
+            if not around > 0:  # nothing arrived: the sample itself
+                around = one / depth[i]
+            slack = one + np.float32(_SLACK_PER_SPACING) * away
             estimate, disagreement = _mix(
                 around, _plane_at(planes, step, column, row), around / slack, around * slack, np.float32(0.0)
             )
-            rough = roughness[a] + share * (roughness[b] - roughness[a])
             model = np.float32(_STD_PER_DISAGREEMENT) * disagreement + estimate * (
                 np.float32(_STD_PER_DEPTH) + np.float32(_STD_PER_SPACING_OUTSIDE) * away
-                + (np.float32(0.5) + away) * np.float32(_STD_PER_ROUGHNESS) * rough
+                + (np.float32(0.5) + away) * np.float32(_STD_PER_ROUGHNESS) * roughness[i]
             )
             out_depth[row, column] = estimate
-            out_std[row, column] = np.sqrt(max(std[a], std[b]) ** 2 + model * model)
-
-
-@njit(nogil=True, cache=True, fastmath=_FASTMATH)
-def _to_side(sides, i, column, row):
-    """Squared distance of a pixel to a side of the hull, and where along the side (0..1) it is nearest."""
-    u, v = np.float32(column) - sides[i, 0], np.float32(row) - sides[i, 1]
-    share = min(max((u * sides[i, 2] + v * sides[i, 3]) * sides[i, 4], np.float32(0.0)), np.float32(1.0))
-    du, dv = u - share * sides[i, 2], v - share * sides[i, 3]
-    return du * du + dv * dv, share
+            out_std[row, column] = np.sqrt(std[i] * std[i] + model * model)

@@ -53,6 +53,7 @@ class LearnedEstimator:
     """
 
     name = ''
+    needs_lidar = False
 
     def __init__(self) -> None:
         self._rays: dict[tuple[Any, ...], np.ndarray] = {}

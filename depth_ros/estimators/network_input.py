@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from depth_ros.estimators.planes import fit_planes, spread_planes
-from depth_ros.estimators.samples import Samples, collect
+from depth_ros.estimators.samples import NEAREST_STEP, collect
 from depth_ros.geometry.camera import rays
 from depth_ros.networks.layout import DISTANCE, FAR, GUIDE_CHANNELS, LINEAR, MEAN, NEAR, PLANE, REACHED, SPACING, STRIDE
 from depth_ros.settings import ClassicalSettings
@@ -23,7 +23,6 @@ from depth_ros.types import Camera, Frame, SparseDepth
 _SCALE_PER_PIXEL = 1 / 70
 _REACH = ClassicalSettings().reach  # the candidates are those of the classical estimator as it comes
 _STEP = 2  # pixels per cell of the grid on which planes are spread
-_FILL_STEP = 4  # pixels per cell of the grid on which the nearest sample outside of the hull is looked up
 _PER_LENGTH = np.float32(1 / 8)
 _INSIDE, _OUTSIDE = np.float32(1.0), np.float32(0.5)
 
@@ -85,7 +84,7 @@ def encode(frame: Frame, sparse: SparseDepth, frame_rays: np.ndarray | None = No
         samples.mesh_v,
         samples.depth,
         samples.spacing,
-        samples.mesh.triangles,
+        samples.triangles,
         planes,
         _STEP,
         np.float32(scale),
@@ -93,14 +92,13 @@ def encode(frame: Frame, sparse: SparseDepth, frame_rays: np.ndarray | None = No
         width,
         guide,
     )
-    nearest = _nearest_samples(samples)
     _draw_outside(
         samples.u,
         samples.v,
         samples.depth,
         samples.spacing,
-        nearest,
-        _FILL_STEP,
+        samples.nearest,
+        NEAREST_STEP,
         planes,
         _STEP,
         np.float32(scale),
@@ -127,19 +125,6 @@ def ray_channels(camera: Camera) -> np.ndarray:
 def padded_shape(shape: tuple[int, int]) -> tuple[int, int]:
     """(height, width) rounded up to multiples of ``STRIDE``."""
     return -(-shape[0] // STRIDE) * STRIDE, -(-shape[1] // STRIDE) * STRIDE
-
-
-def _nearest_samples(samples: Samples) -> np.ndarray:
-    """(h, w) int32 index of the sample nearest to every cell of ``_FILL_STEP`` pixels."""
-    shape = -(-samples.shape[0] // _FILL_STEP), -(-samples.shape[1] // _FILL_STEP)
-    index = np.full(shape, -1, dtype=np.int32)
-    index[samples.row // _FILL_STEP, samples.column // _FILL_STEP] = np.arange(len(samples), dtype=np.int32)
-    empty = (index < 0).astype(np.uint8)
-    _, labels = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    by_label = np.zeros(labels.max() + 1, dtype=np.int32)
-    occupied = empty == 0
-    by_label[labels[occupied]] = index[occupied]
-    return by_label[labels]
 
 
 @njit(nogil=True, cache=True, inline='always')
@@ -217,7 +202,7 @@ def _draw_triangles(u, v, mesh_u, mesh_v, depth, spacing, triangles, planes, ste
 
 @njit(nogil=True, cache=True)
 def _draw_outside(u, v, depth, spacing, nearest, fill_step, planes, step, scale, height, width, guide):
-    """Fill the pixels beyond the hull, from the nearest sample and the plane that got there."""
+    """Fill the pixels outside of triangles, from the nearest sample and the plane that got there."""
     for row in range(guide.shape[0]):
         for column in range(guide.shape[1]):
             if guide[row, column, REACHED] > 0:

@@ -11,13 +11,15 @@ import numpy as np
 from numba import njit
 
 from depth_ros.errors import ShapeError
-from depth_ros.estimators.triangulation import Mesh, subdivision, triangulate
+from depth_ros.estimators.triangulation import Mesh, subdivision, triangulate, without_bays
 from depth_ros.geometry.projection import nearest_per_pixel
 from depth_ros.types import Frame, SparseDepth
 
 # A disc around each point of the hull stands for the reach of its measurement; so many corners draw it.
 _DISC_CORNERS = 16
 _MAX_SPACING = 1.5  # times the median; a sample farther from its neighbours has them across a void
+_MAX_OUTLINE = 1.5  # times the spacing: a longer side of the outline spans a bay of the measurements
+NEAREST_STEP = 4  # pixels per cell of the grid of nearest samples
 _CORNER_TOLERANCE = 1.0  # pixels by which the outline may be simpler than the convex hull
 _POLYGON_SHIFT = 4  # fractional bits of polygon corners
 
@@ -51,6 +53,24 @@ class Samples:
     def mesh(self) -> Mesh:
         """Triangles between the points."""
         return triangulate(*self._grid)
+
+    @cached_property
+    def triangles(self) -> np.ndarray:
+        """(T, 3) int32 triangles of the mesh between whose corners depth may be interpolated: none across a bay."""
+        return without_bays(self.mesh, self.u, self.v, np.float32(_MAX_OUTLINE) * self.spacing)
+
+    @cached_property
+    def nearest(self) -> np.ndarray:
+        """(h, w) int32 index of the sample nearest to every cell of ``NEAREST_STEP`` pixels."""
+        shape = -(-self.shape[0] // NEAREST_STEP), -(-self.shape[1] // NEAREST_STEP)
+        index = np.full(shape, -1, dtype=np.int32)
+        index[self.row // NEAREST_STEP, self.column // NEAREST_STEP] = np.arange(len(self), dtype=np.int32)
+        empty = (index < 0).astype(np.uint8)
+        _, labels = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+        by_label = np.zeros(labels.max() + 1, dtype=np.int32)
+        occupied = empty == 0
+        by_label[labels[occupied]] = index[occupied]
+        return by_label[labels]
 
     @property
     def mesh_u(self) -> np.ndarray:

@@ -263,3 +263,53 @@ def _sweep(x, y, order, seed, center):
         if point == start:
             break
     return triangles[:size].copy().reshape(-1, 3), opposite[:size].copy(), hull[:count].copy()
+
+
+def without_bays(mesh: Mesh, u: np.ndarray, v: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Triangles of a mesh that do not span a bay of the point set.
+
+    The convex hull of lidar points bridges whatever the outermost ring leaves open, with triangles as long as the image
+    is wide that join surfaces which have nothing in common. They are taken away from the outside inward, as long as a
+    triangle's side on the outline is too long.
+
+    Args:
+        mesh: the mesh.
+        u: (N,) float32 column of its points in pixels.
+        v: (N,) float32 row of its points in pixels.
+        limit: (N,) float32 pixels: a side on the outline may be as long as the larger limit of its ends.
+
+    Returns:
+        (T', 3) int32, a part of ``mesh.triangles``; possibly empty.
+
+    Source: Duckham et al. 2008 (characteristic shapes), with a limit that follows the local spacing and without the
+    demand that the outline stays one simple polygon.
+    """
+    if len(mesh.triangles) == 0:
+        return mesh.triangles
+    return mesh.triangles[_peel(mesh.triangles, mesh.opposite, u, v, limit)]
+
+
+@njit(nogil=True, cache=True)
+def _peel(triangles, opposite, u, v, limit):
+    """(T,) bool, False for triangles taken away."""
+    keep = np.ones(len(triangles), np.bool_)
+    outline = np.empty(len(opposite), np.int64)  # stack of half-edges; each enters once at most
+    size = 0
+    for half in range(len(opposite)):
+        if opposite[half] < 0:
+            outline[size] = half
+            size += 1
+    while size > 0:
+        size -= 1
+        t, i = outline[size] // 3, outline[size] % 3
+        a, b = triangles[t, i], triangles[t, (i + 1) % 3]
+        longest = max(limit[a], limit[b])
+        if not keep[t] or (u[a] - u[b]) ** 2 + (v[a] - v[b]) ** 2 <= longest * longest:
+            continue
+        keep[t] = False
+        for side in range(3 * t, 3 * t + 3):
+            other = opposite[side]
+            if other >= 0 and keep[other // 3]:
+                outline[size] = other
+                size += 1
+    return keep

@@ -25,6 +25,7 @@ class NearestEstimator:
     """Depth of the nearest measured pixel."""
 
     name = 'nearest'
+    needs_lidar = True
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
@@ -39,6 +40,7 @@ class LinearEstimator:
     """
 
     name = 'linear'
+    needs_lidar = True
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
@@ -81,6 +83,7 @@ class MorphologicalEstimator:
     """
 
     name = 'ip_basic'
+    needs_lidar = True
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""

@@ -11,4 +11,4 @@ CANDIDATES = (LINEAR, PLANE, MEAN, NEAR, FAR)
 STRIDE = 32
 # Changes with anything that changes the values of the input: a network understands the input that it was trained on
 # only.
-INPUT_VERSION = 1
+INPUT_VERSION = 2

@@ -11,6 +11,7 @@ class Known:
     """An estimator that knows the depth of every direction."""
 
     name = 'known'
+    needs_lidar = True
 
     def __init__(self, depth_of):
         self.depth_of = depth_of

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial import Delaunay
 
 from depth_ros.errors import ShapeError
-from depth_ros.estimators.triangulation import subdivision, triangulate
+from depth_ros.estimators.triangulation import subdivision, triangulate, without_bays
 
 
 def _turn(points, a, b, c):
@@ -112,3 +112,27 @@ def test_unusable_coordinates_are_refused(x, y):
 def test_subdivision_keeps_coordinates_in_range(shape, steps):
     assert subdivision(shape) == steps
     assert max(shape) * steps <= 16384
+
+
+def test_bays_of_the_outline_are_left_open():
+    # Two rings that hang down in the middle, as seen by a camera: their hull spans the whole width above them.
+    u = np.tile(np.arange(0.0, 400.0, 4.0, dtype=np.float32), 2)
+    sag = np.float32(60.0) * (1 - ((u - 200) / 200) ** 2).astype(np.float32)
+    v = sag + np.repeat(np.array([20.0, 40.0], np.float32), 100)
+    mesh = triangulate((u * 16).astype(np.int32), (v * 16).astype(np.int32))
+    kept = without_bays(mesh, u, v, np.full(len(u), 30.0, np.float32))
+
+    def longest(triangles):
+        corners = np.stack([u[triangles], v[triangles]], axis=-1)
+        return np.hypot(*np.moveaxis(corners - np.roll(corners, 1, axis=1), -1, 0)).max()
+
+    assert longest(mesh.triangles) > 100
+    assert longest(kept) < 31
+    # Between the rings nothing is lost: two triangles per pair of neighbours.
+    assert len(kept) >= 2 * 99
+
+
+def test_a_mesh_without_bays_keeps_its_triangles():
+    u, v = (axis.ravel().astype(np.float32) for axis in np.meshgrid(np.arange(0, 80, 8), np.arange(0, 80, 8)))
+    mesh = triangulate((u * 16).astype(np.int32), (v * 16).astype(np.int32))
+    assert len(without_bays(mesh, u, v, np.full(len(u), 12.0, np.float32))) == len(mesh.triangles) == 2 * 81
