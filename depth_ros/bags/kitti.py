@@ -8,13 +8,22 @@ the trigger: the middle of the sweep.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from depth_ros.bags.importing import (
+    MOMENTS_NOTE,
+    NO_RINGS,
+    NOMINAL_START_NS,
+    Images,
+    ImportReport,
+    Job,
+    Progress,
+    moment_ns,
+    scan_job,
+    write_bag,
+)
 from depth_ros.bags.kitti_files import (
     RectifiedCamera,
     matrix,
@@ -30,15 +39,8 @@ from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import RecordingError
 from depth_ros.geometry.rigid import invert, rotation_to_quaternion
 from depth_ros.geometry.rings import infer_rings
-from depth_ros.messages.camera_info import fill_camera_info
-from depth_ros.messages.header import set_body, set_stamp
-from depth_ros.messages.image import fill_image
-from depth_ros.messages.point_cloud import fill_lidar_cloud
-from depth_ros.types import Camera, LidarScan
-
-COMPRESSIONS = ('png', 'jpeg', 'none')
-Progress = Callable[[int, int], None]
-"""Called with the number of files done and of all files."""
+from depth_ros.messages.header import set_stamp
+from depth_ros.types import LidarScan
 
 # Camera of the rig -> (name, camera whose pair it is the right one of).
 _CAMERAS = {'00': ('gray/left', ''), '01': ('gray/right', '00'), '02': ('color/left', ''), '03': ('color/right', '02')}
@@ -48,31 +50,6 @@ _BASE_FRAME, _IMU_FRAME, _LIDAR_FRAME, _ODOM_FRAME = 'base_link', 'imu', 'velody
 _IMU_HEIGHT, _LIDAR_HEIGHT = 0.93, 1.73
 _SWEEP_NS = 100_000_000
 _TIME_STEP_NS = 10_000
-_NOMINAL_START_NS = 1_317_000_000_000_000_000
-_MOMENTS_APART_NS = 10_000_000_000
-# What a driver and a recorder need to hand an image on.
-_IMAGE_LATENCY_NS = 5_000_000
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import made.
-
-    Attributes:
-        counts: messages per topic.
-        notes: what was assumed or left out, one sentence each; also in the metadata of the bag.
-    """
-
-    counts: dict[str, int]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Something to be written at its time."""
-
-    log_ns: int
-    write: Callable[[BagWriter], None]
 
 
 def import_kitti_raw(
@@ -105,8 +82,8 @@ def import_kitti_raw(
         OutputError: the bag cannot be written.
     """
     drive = _RawDrive(Path(folder), calibration, frames)
-    jobs = drive.jobs(_Images(compressed, jpeg_quality))
-    return _write(jobs, drive.transforms(), drive.notes, drive.folder, out, overwrite, progress)
+    jobs = drive.jobs(Images(compressed, jpeg_quality))
+    return write_bag(jobs, drive.transforms(), drive.notes, f'KITTI {drive.folder.name}', out, overwrite, progress)
 
 
 def import_kitti_object(
@@ -145,8 +122,8 @@ def import_kitti_object(
             raise RecordingError(
                 f'{folder} has no folder {name}, expected image_2, velodyne and calib as in the object benchmark'
             )
-    images = _Images(compressed, jpeg_quality)
-    notes = ['frames are independent moments; their stamps, 10 s apart, and the times in a sweep of 100 ms are nominal']
+    images = Images(compressed, jpeg_quality)
+    notes = [f'{MOMENTS_NOTE}, and so are the times in a sweep of 100 ms']
     transforms, jobs = [], []
     names = sorted(path.stem for path in (folder / 'image_2').iterdir() if path.suffix in ('.png', '.jpg'))
     if not names:
@@ -160,7 +137,7 @@ def import_kitti_object(
         tr = matrix(values, ('Tr_velo_to_cam', 'Tr_velo_cam'), (3, 4), calibration)
         rectification = matrix(values, ('R0_rect', 'R_rect'), (3, 3), calibration)
         reference = rigid_4x4(tr[:, :3], tr[:, 3])
-        stamp = _NOMINAL_START_NS + index * _MOMENTS_APART_NS
+        stamp = moment_ns(index)
         lidar_frame = f'velodyne_{name}'
         cameras: dict[str, RectifiedCamera] = {}
         for number, (side, left) in _OBJECT_CAMERAS.items():
@@ -171,68 +148,10 @@ def import_kitti_object(
             camera = cameras[number] = rectified_camera(projection, rectification, reference)
             frame = f'camera_{name}_{side}_optical'
             transforms.append((lidar_frame, frame, invert(camera.camera_from_velodyne)))
-            jobs.append(images.job(f'/camera/color/{side}', frame, camera, cameras.get(left), image, stamp, None))
+            offset = _offset(camera, cameras.get(left))
+            jobs.append(images.job(f'/camera/color/{side}', frame, camera.matrix, image, stamp, offset_x=offset))
         jobs.append(_scan_job(scan, lidar_frame, stamp - _SWEEP_NS // 2, stamp + _SWEEP_NS // 2, notes))
-    return _write(jobs, transforms, notes, folder, out, overwrite, progress)
-
-
-class _Images:
-    """Makes image messages of one kind of compression."""
-
-    def __init__(self, compressed: str, jpeg_quality: int) -> None:
-        if compressed not in COMPRESSIONS:
-            raise RecordingError(f'compression is {compressed!r}, expected one of {", ".join(COMPRESSIONS)}')
-        self._compressed = compressed
-        self._quality = jpeg_quality
-
-    def job(self, namespace: str, frame: str, camera: RectifiedCamera, left: RectifiedCamera | None, path: Path,
-            stamp_ns: int, size: tuple[int, int] | None) -> _Job:
-        """Make the job of one image and its CameraInfo.
-
-        Args:
-            namespace: of the topics.
-            frame: optical frame.
-            camera: calibration.
-            left: calibration of the left camera of the pair that this is the right one of.
-            path: file.
-            stamp_ns: time of exposure.
-            size: (width, height) that the calibration is for, None = not known.
-        """
-        topic = f'{namespace}/image_rect' + ('' if self._compressed == 'none' else '/compressed')
-        log_ns = stamp_ns + _IMAGE_LATENCY_NS
-
-        def write(writer: BagWriter) -> None:
-            data, pixels = _read_image(path)
-            height, width = pixels.shape[:2]
-            if size is not None and size != (width, height):
-                raise RecordingError(
-                    f'{path} is {width}x{height}, the calibration is for {size[0]}x{size[1]}; images must not be '
-                    'resized'
-                )
-            k = camera.matrix
-            model = Camera(width, height, k[0, 0], k[1, 1], k[0, 2], k[1, 2], frame)
-            info = fill_camera_info(writer.message('sensor_msgs/msg/CameraInfo'), model, stamp_ns)
-            if left is not None:
-                info.p[3] = k[0, 0] * (camera.offset_x - left.offset_x)
-            writer.write(f'{namespace}/camera_info', info, log_ns)
-            writer.write(topic, self._message(writer, path.suffix, data, pixels, frame, stamp_ns), log_ns)
-
-        return _Job(log_ns, write)
-
-    def _message(self, writer: BagWriter, suffix: str, data: np.ndarray, pixels: np.ndarray, frame: str,
-                 stamp_ns: int) -> object:
-        encoding = 'mono8' if pixels.ndim == 2 else 'bgr8'
-        if self._compressed == 'none':
-            return fill_image(writer.message('sensor_msgs/msg/Image'), pixels, encoding, frame, stamp_ns)
-        if {'.png': 'png', '.jpg': 'jpeg'}[suffix] != self._compressed:
-            options = [cv2.IMWRITE_JPEG_QUALITY, self._quality] if self._compressed == 'jpeg' else []
-            data = cv2.imencode(f'.{self._compressed}', pixels, options)[1].ravel()
-        message = writer.message('sensor_msgs/msg/CompressedImage')
-        set_stamp(message.header.stamp, stamp_ns)
-        message.header.frame_id = frame
-        message.format = f'{encoding}; {self._compressed} compressed {encoding}'
-        set_body(message, data)
-        return message
+    return write_bag(jobs, transforms, notes, f'KITTI {folder.name}', out, overwrite, progress)
 
 
 class _RawDrive:
@@ -271,15 +190,16 @@ class _RawDrive:
             for number in self.images
         ]
 
-    def jobs(self, images: _Images) -> list[_Job]:
+    def jobs(self, images: Images) -> list[Job]:
         """Everything that is to be written, in any order."""
         jobs = []
         for number, files in self.images.items():
             name, left = _CAMERAS[number]
             for index, path in files.items():
-                jobs.append(images.job(f'/camera/{name}', _optical_frame(number), self._cameras[number],
-                                       self._cameras.get(left), path, self._image_stamp(number, index),
-                                       self._sizes[number]))
+                camera = self._cameras[number]
+                jobs.append(images.job(f'/camera/{name}', _optical_frame(number), camera.matrix, path,
+                                       self._image_stamp(number, index), self._sizes[number],
+                                       _offset(camera, self._cameras.get(left))))
         for index, path in self.scans.items():
             jobs.append(_scan_job(path, _LIDAR_FRAME, *self._sweep(index), self.notes))
         return jobs + self._odometry_jobs()
@@ -372,7 +292,7 @@ class _RawDrive:
                 return start, end
         return middle - _SWEEP_NS // 2, middle + _SWEEP_NS // 2
 
-    def _odometry_jobs(self) -> list[_Job]:
+    def _odometry_jobs(self) -> list[Job]:
         if not self.packets:
             return []
         if not self._nominal and 'oxts/timestamps' not in self._stamps:
@@ -382,7 +302,7 @@ class _RawDrive:
         first = read_oxts(next(iter(self.packets.values())))
         map_from_odom = oxts_pose(first, first[0]) @ invert(self._base_from_imu)
 
-        def job(index: int, path: Path) -> _Job:
+        def job(index: int, path: Path) -> Job:
             stamp = _nominal(index) if self._nominal else self._stamp('oxts/timestamps', index)
 
             def write(writer: BagWriter) -> None:
@@ -402,28 +322,21 @@ class _RawDrive:
                 angular.x, angular.y, angular.z = map(float, turn)
                 writer.write('/odometry', message, stamp)
 
-            return _Job(stamp, write)
+            return Job(stamp, write)
 
         return [job(index, path) for index, path in self.packets.items()]
 
 
-def _scan_job(path: Path, frame: str, start_ns: int, end_ns: int, notes: list[str]) -> _Job:
-    def write(writer: BagWriter) -> None:
+def _scan_job(path: Path, frame: str, start_ns: int, end_ns: int, notes: list[str]) -> Job:
+    def read() -> LidarScan:
         points, reflectance = read_scan(path)
         found = infer_rings(points)
-        if found is None and _NO_RINGS not in notes:
-            notes.append(_NO_RINGS)
+        if found is None and NO_RINGS not in notes:
+            notes.append(NO_RINGS)
         ring = None if found is None else found[0]
-        scan = LidarScan(start_ns, points, frame, _point_times(points, end_ns - start_ns), ring, reflectance)
-        message = fill_lidar_cloud(
-            writer.message('sensor_msgs/msg/PointCloud2'), writer.type('sensor_msgs/msg/PointField'), scan
-        )
-        writer.write('/velodyne/points', message, end_ns)
+        return LidarScan(start_ns, points, frame, _point_times(points, end_ns - start_ns), ring, reflectance)
 
-    return _Job(end_ns, write)
-
-
-_NO_RINGS = 'some scans are not stored ring by ring; they have no ring field'
+    return scan_job(read, end_ns)
 
 
 def _point_times(points: np.ndarray, duration_ns: int) -> np.ndarray:
@@ -436,36 +349,13 @@ def _point_times(points: np.ndarray, duration_ns: int) -> np.ndarray:
     return (np.rint(np.nan_to_num(share, nan=0.5) * (duration_ns / _TIME_STEP_NS)) * _TIME_STEP_NS).astype(np.int32)
 
 
-def _write(jobs: list[_Job], transforms: list[tuple[str, str, np.ndarray]], notes: list[str], source: Path,
-           out: Path | str, overwrite: bool, progress: Progress | None) -> ImportReport:
-    jobs.sort(key=lambda job: job.log_ns)
-    with BagWriter(out, overwrite=overwrite, compress=True) as writer:
-        message = writer.message('tf2_msgs/msg/TFMessage')
-        message.transforms = [_transform(writer, *item, jobs[0].log_ns) for item in transforms]
-        writer.write('/tf_static', message, jobs[0].log_ns)
-        for done, job in enumerate(jobs):
-            if progress:
-                progress(done, len(jobs))
-            job.write(writer)
-        if progress:
-            progress(len(jobs), len(jobs))
-        writer.note('source', f'KITTI {source.name}, imported by depth_ros')
-        writer.note('notes', '; '.join(notes))
-    return ImportReport(writer.counts, tuple(notes))
-
-
-def _transform(writer: BagWriter, parent: str, child: str, parent_from_child: np.ndarray, stamp_ns: int) -> object:
-    message = writer.message('geometry_msgs/msg/TransformStamped')
-    set_stamp(message.header.stamp, stamp_ns)
-    message.header.frame_id, message.child_frame_id = parent, child
-    translation, rotation = message.transform.translation, message.transform.rotation
-    translation.x, translation.y, translation.z = map(float, parent_from_child[:3, 3])
-    rotation.x, rotation.y, rotation.z, rotation.w = map(float, rotation_to_quaternion(parent_from_child[:3, :3]))
-    return message
-
-
 def _nominal(index: int) -> int:
-    return _NOMINAL_START_NS + index * _SWEEP_NS
+    return NOMINAL_START_NS + index * _SWEEP_NS
+
+
+def _offset(camera: RectifiedCamera, left: RectifiedCamera | None) -> float:
+    """Where the left camera of a pair stands in the frame of its right one, along x, metres."""
+    return 0.0 if left is None else camera.offset_x - left.offset_x
 
 
 def _optical_frame(number: str) -> str:
@@ -474,15 +364,3 @@ def _optical_frame(number: str) -> str:
 
 def _image_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / f'{name}.png', folder / f'{name}.jpg') if path.is_file()), None)
-
-
-def _read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes of an image file, and its (H, W) or (H, W, 3) uint8 pixels."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise RecordingError(f'cannot read {path}: {error.strerror}') from error
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)):
-        raise RecordingError(f'{path} ({data.size} bytes) is no whole 8-bit colour or grey image')
-    return data, pixels

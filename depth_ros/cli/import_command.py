@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from depth_ros.bags.kitti import COMPRESSIONS, import_kitti_object, import_kitti_raw
+from depth_ros.bags.importing import COMPRESSIONS
+from depth_ros.bags.kitti import import_kitti_object, import_kitti_raw
 from depth_ros.errors import RecordingError
 
 
