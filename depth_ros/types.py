@@ -99,6 +99,7 @@ class Frame:
         image: (H, W, 3) uint8 in the channel order of ``encoding``, or (H, W) uint8; may be a view of a message.
         encoding: one of ``IMAGE_ENCODINGS``.
         camera: model of the camera at this resolution.
+        encoded: (N,) uint8, the JPEG or PNG file that the image was decoded from, or None.
 
     Raises:
         ShapeError: image, encoding and camera do not fit together.
@@ -108,6 +109,7 @@ class Frame:
     image: np.ndarray
     encoding: str
     camera: Camera
+    encoded: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.encoding not in IMAGE_ENCODINGS:

@@ -123,19 +123,23 @@ class BagReader:
         """Whether the bag holds a message of this topic."""
         return any(topic.name == name and topic.count for topic in self.topics)
 
-    def messages(self, topics: Iterable[str] | None = None) -> Iterator[BagMessage]:
+    def messages(
+        self, topics: Iterable[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[BagMessage]:
         """Yield decoded messages.
 
         A message that its type cannot read is skipped and counted in ``num_damaged``.
 
         Args:
             topics: names; None = all.
+            start_ns: only what was recorded at this time or later, ns.
+            stop_ns: only what was recorded before this time, ns.
 
         Raises:
             BagError: no such topic, or the file is damaged from here on.
         """
         deserialize = self._reader.deserialize
-        for connection, log_ns, data in self._records(topics):
+        for connection, log_ns, data in self._records(topics, start_ns, stop_ns):
             try:
                 message = deserialize(data, connection.msgtype)
             except Exception:  # generated code on arbitrary bytes raises anything
@@ -166,7 +170,9 @@ class BagReader:
                 continue
             yield BagRawMessage(connection.topic, name, log_ns, bytes(cdr))
 
-    def _records(self, topics: Iterable[str] | None) -> Iterator[tuple[Any, int, bytes]]:
+    def _records(
+        self, topics: Iterable[str] | None, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[tuple[Any, int, bytes]]:
         connections = self._reader.connections
         if topics is not None:
             wanted = {self.topic(name).name for name in topics}
@@ -174,7 +180,7 @@ class BagReader:
         if not connections:
             return
         count = 0
-        records = self._reader.messages(connections=connections)
+        records = self._reader.messages(connections=connections, start=start_ns, stop=stop_ns)
         while True:
             try:
                 record = next(records)

@@ -81,11 +81,21 @@ class Recording:
         """Close the bag."""
         self.reader.close()
 
-    def events(self) -> Iterator[tuple[int, Item]]:
+    def events(
+        self,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+        images: tuple[int, int] | None = None,
+    ) -> Iterator[tuple[int, Item]]:
         """Yield everything in the order of recording, decoded as a live node decodes it.
 
         An image is joined with the CameraInfo of its stamp or, where none comes, with the newest one that fits it.
         Images before the first CameraInfo take the first.
+
+        Args:
+            start_ns: only what was recorded at this time or later, ns.
+            stop_ns: only what was recorded before this time, ns.
+            images: only images that were recorded from the one time on and before the other, ns; None = all.
 
         Yields:
             log_ns: when the item could be known to a node, ns.
@@ -101,9 +111,11 @@ class Recording:
         cameras.add_info(next(self.reader.messages([chosen.camera_info])).message)
         held: Any = None  # an image whose CameraInfo may still come
         may_come = 2 * self.reader.topic(chosen.camera_info).count > self.num_frames
-        for record in self.reader.messages([*topics, *moving]):
+        for record in self.reader.messages([*topics, *moving], start_ns, stop_ns):
             log_ns, message = record.log_ns, record.message
             if record.topic == chosen.image:
+                if images is not None and not images[0] <= log_ns < images[1]:
+                    continue
                 if held is not None:
                     yield from self._decoded(log_ns, 'image', cameras.decode, held)
                 held = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from depth_ros.errors import CameraError
 from depth_ros.messages.camera_info import decode_camera, is_rectified
-from depth_ros.messages.header import stamp_ns
+from depth_ros.messages.header import body, stamp_ns
 from depth_ros.messages.image import decode_compressed, decode_image
 from depth_ros.settings import Settings
 from depth_ros.types import Camera, Frame
@@ -74,14 +74,15 @@ class FrameDecoder:
             CameraError: there is no usable camera, or it is of another size than the image.
         """
         camera = self.camera(message.header.frame_id)
-        image, encoding = decode_compressed(message) if hasattr(message, 'format') else decode_image(message)
+        compressed = hasattr(message, 'format')
+        image, encoding = decode_compressed(message) if compressed else decode_image(message)
         if image.shape[:2] != camera.shape:
             raise CameraError(
                 f'CameraInfo is of a {camera.width}x{camera.height} camera, the image is '
                 f'{image.shape[1]}x{image.shape[0]}; '
                 'does it belong to this image?'
             )
-        return Frame(stamp_ns(message), image, encoding, camera)
+        return Frame(stamp_ns(message), image, encoding, camera, body(message.data) if compressed else None)
 
 
 def _content(info: Any) -> tuple[Any, ...]:
