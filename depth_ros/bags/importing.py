@@ -22,7 +22,6 @@ COMPRESSIONS = ('png', 'jpeg', 'none')
 Progress = Callable[[int, int], None]
 """Called with the number of files done and of all files."""
 
-LIDAR_TOPIC = '/velodyne/points'
 NO_RINGS = 'the rings of some scans cannot be told; they have no ring field'
 MOMENTS_NOTE = 'frames are independent moments; their stamps, 10 s apart, are nominal'
 NOMINAL_START_NS = 1_317_000_000_000_000_000
@@ -124,14 +123,25 @@ class Images:
         return message
 
 
-def scan_job(read: Callable[[], LidarScan], log_ns: int) -> Job:
+def image_job(topic: str, pixels: np.ndarray, encoding: str, frame: str, stamp_ns: int) -> Job:
+    """Make the job of one image that is in memory, stored as it is."""
+    log_ns = stamp_ns + _IMAGE_LATENCY_NS
+
+    def write(writer: BagWriter) -> None:
+        message = fill_image(writer.message('sensor_msgs/msg/Image'), pixels, encoding, frame, stamp_ns)
+        writer.write(topic, message, log_ns)
+
+    return Job(log_ns, write)
+
+
+def scan_job(read: Callable[[], LidarScan], log_ns: int, topic: str) -> Job:
     """Make the job of one sweep; ``read`` is called when it is written."""
 
     def write(writer: BagWriter) -> None:
         message = fill_lidar_cloud(
             writer.message('sensor_msgs/msg/PointCloud2'), writer.type('sensor_msgs/msg/PointField'), read()
         )
-        writer.write(LIDAR_TOPIC, message, log_ns)
+        writer.write(topic, message, log_ns)
 
     return Job(log_ns, write)
 

@@ -336,7 +336,7 @@ def _scan_job(path: Path, frame: str, start_ns: int, end_ns: int, notes: list[st
         ring = None if found is None else found[0]
         return LidarScan(start_ns, points, frame, _point_times(points, end_ns - start_ns), ring, reflectance)
 
-    return scan_job(read, end_ns)
+    return scan_job(read, end_ns, '/velodyne/points')
 
 
 def _point_times(points: np.ndarray, duration_ns: int) -> np.ndarray:

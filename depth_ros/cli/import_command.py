@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from depth_ros.bags.frames import import_frames, read_split
 from depth_ros.bags.importing import COMPRESSIONS
 from depth_ros.bags.kitti import import_kitti_object, import_kitti_raw
 from depth_ros.errors import RecordingError
@@ -21,10 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     raw.add_argument('--calibration', type=Path, metavar='DIR', help='folder of calib_cam_to_cam.txt and the like')
     moments = kinds.add_parser('kitti-object', help='frames of the KITTI object benchmark: independent moments')
     moments.add_argument('folder', type=Path, metavar='DIR', help='folder of image_2, velodyne and calib')
-    for kind in (raw, moments):
+    frames = kinds.add_parser('frames', help='folders of image.jpg, calib.json and points.npz: independent moments')
+    frames.add_argument('folders', type=Path, nargs='*', metavar='DIR', help='a frame, or a folder with frames below')
+    frames.add_argument('--splits', type=Path, metavar='FILE', help='in their place: JSON file of lists of frames')
+    frames.add_argument('--split', metavar='NAME', help='which of the lists')
+    for kind in (raw, moments, frames):
         kind.add_argument('--out', type=Path, required=True, metavar='BAG', help='folder of the bag to write')
         kind.add_argument(
-            '--compressed', choices=COMPRESSIONS, default='png', help='how images are stored (default: png)'
+            '--compressed',
+            choices=COMPRESSIONS,
+            default='jpeg' if kind is frames else 'png',
+            help='how images are stored (default: %(default)s)',
         )
         kind.add_argument(
             '--jpeg-quality', type=int, default=95, metavar='Q', choices=range(1, 101), help='1 to 100 (default: 95)'
@@ -45,8 +53,10 @@ def run(arguments: argparse.Namespace) -> None:
                 progress=progress.show,
                 **common,
             )
-        else:
+        elif arguments.kind == 'kitti-object':
             report = import_kitti_object(arguments.folder, arguments.out, progress=progress.show, **common)
+        else:
+            report = import_frames(_folders(arguments), arguments.out, progress=progress.show, **common)
     size = sum(path.stat().st_size for path in arguments.out.iterdir())
     print(f'{arguments.out}: {sum(report.counts.values())} messages, {size / 1e6:.1f} MB')
     for topic, count in sorted(report.counts.items()):
@@ -61,6 +71,12 @@ def _frames(text: str) -> tuple[int | None, int | None]:
     except ValueError as error:
         raise RecordingError(f'--frames is {text!r}, expected A:B with whole numbers, for example 0:20') from error
     return first, end
+
+
+def _folders(arguments: argparse.Namespace) -> list[Path]:
+    if bool(arguments.folders) == bool(arguments.splits) or bool(arguments.splits) != bool(arguments.split):
+        raise RecordingError('expected either folders of frames, or --splits FILE with --split NAME')
+    return arguments.folders or read_split(arguments.splits, arguments.split)
 
 
 class _ProgressLine:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from depth_ros.bags.frames import TRUTH_TOPIC
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, FrameRefused
@@ -23,7 +24,6 @@ from depth_ros.settings import Settings
 from depth_ros.types import Frame, LidarScan
 from depth_ros_training.data.sample import UNKNOWN_RING, Sample, empty_points
 
-TRUTH_TOPIC = '/truth/depth'
 _FLOAT = np.dtype(np.float32)
 
 

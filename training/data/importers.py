@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from depth_ros.bags.frames import frame_camera, read_calibration, read_points, read_split, read_true_depth
 from depth_ros.errors import RecordingError
 from depth_ros.geometry.motion import PointMotion
 from depth_ros.geometry.projection import project
@@ -21,7 +20,8 @@ from depth_ros_training.data.sample import UNKNOWN_RING, Sample, empty_points
 
 # Focal length of a camera that nobody calibrated, in units of its longer side: a horizontal view of 60 degrees.
 _ASSUMED_FOCAL = 0.87
-_DISPARITY_SCALE = 256.0  # KITTI 2015
+
+__all__ = ['read_frame', 'read_split', 'recordings']
 
 
 def read_frame(folder: Path, projection: ProjectionSettings = ProjectionSettings()) -> Sample:  # noqa: B008 (frozen)
@@ -40,10 +40,7 @@ def read_frame(folder: Path, projection: ProjectionSettings = ProjectionSettings
         RecordingError: a file is missing or damaged, or the calibration lacks something.
     """
     folder = Path(folder)
-    try:
-        calibration = json.loads((folder / 'calib.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise RecordingError(f'{folder}: cannot read calib.json: {error}') from error
+    calibration = read_calibration(folder)
     image = _read_image(folder / 'image.jpg', cv2.IMREAD_COLOR)[:, :, ::-1]
     try:
         camera = _camera(calibration, image.shape[:2])
@@ -54,55 +51,24 @@ def read_frame(folder: Path, projection: ProjectionSettings = ProjectionSettings
         raise RecordingError(f'{folder}: calib.json lacks {error}') from error
 
 
-def read_split(splits: Path, name: str) -> list[Path]:
-    """Folders of one split.
-
-    Args:
-        splits: JSON file that maps names to lists of folders beside it.
-        name: which of them.
-
-    Returns:
-        The folders.
-
-    Raises:
-        RecordingError: no such file or split.
-    """
-    try:
-        content = json.loads(Path(splits).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise RecordingError(f'cannot read splits {str(splits)!r}: {error}') from error
-    if name not in content:
-        raise RecordingError(f'{splits} has no split {name!r}, expected one of {", ".join(content)}')
-    return [Path(splits).parent / folder for folder in content[name]]
-
-
 def _camera(calibration: dict[str, Any], shape: tuple[int, int]) -> Camera:
     height, width = shape
     if calibration.get('K') is None:
         focal = _ASSUMED_FOCAL * max(shape)
         return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
-    k = calibration['K']
-    return Camera(width, height, k[0][0], k[1][1], k[0][2], k[1][2])
+    return frame_camera(calibration, shape)
 
 
 def _lidar_frame(
     folder: Path, calibration: dict[str, Any], image: np.ndarray, camera: Camera, projection: ProjectionSettings
 ) -> Sample:
-    try:
-        with np.load(folder / 'points.npz', allow_pickle=False) as content:
-            xyz = np.ascontiguousarray(content['points'][:, :3], dtype=np.float32)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RecordingError(f'{folder}: cannot read points.npz: {error}') from error
+    xyz, _ = read_points(folder)
     camera_from_lidar = np.asarray(calibration['camera_from_lidar'], dtype=np.float64)
     motion = PointMotion(camera_from_lidar[None, :3], 0, 1, 'assumed_static')
     points = project(LidarScan(1, xyz, 'lidar'), motion, camera, projection.min_depth, projection.max_depth)
     found = infer_rings(xyz)
     ring = np.full(len(points), UNKNOWN_RING, np.int16) if found is None else found[0][points.index].astype(np.int16)
-    truth = None
-    if (folder / 'gt_disp.png').exists():
-        disparity = _read_image(folder / 'gt_disp.png', cv2.IMREAD_UNCHANGED).astype(np.float32) / _DISPARITY_SCALE
-        numerator = np.float32(camera.fx * calibration['left_from_right_baseline_m'])
-        truth = np.where(disparity > 0, numerator / np.maximum(disparity, 1e-3), np.float32(np.nan))
+    truth = read_true_depth(folder, calibration, camera.fx)
     return Sample(_name(folder), _drive(calibration['drive_or_place']), image, camera, points, ring, truth)
 
 
