@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--input-rings', type=int, metavar='N', help='give the methods N evenly spaced lidar rings, score on the others'
     )
     holdout.add_argument(
+        '--ring-step', type=int, metavar='N', help='give the methods every N-th lidar ring, score on the others'
+    )
+    holdout.add_argument(
         '--input-fraction',
         type=float,
         metavar='F',
@@ -101,6 +104,7 @@ def write_results(arguments: argparse.Namespace) -> Evaluation:
     options = EvaluationOptions(
         methods=tuple(name.strip() for name in arguments.method.split(',') if name.strip()),
         input_rings=_input_rings(arguments.input_rings),
+        ring_step=_ring_step(arguments.ring_step),
         input_fraction=DEFAULT_INPUT_FRACTION if arguments.input_fraction is None else arguments.input_fraction,
         max_depth=arguments.max_depth,
         max_frames=arguments.max_frames,
@@ -207,6 +211,12 @@ def _input_rings(value: int | None) -> int:
     # 0 means "withhold points" inside, and nothing that a user can ask for.
     if value is not None and value < 1:
         raise SettingsError(f'input rings are {value}, expected at least 1')
+    return value or 0
+
+
+def _ring_step(value: int | None) -> int:
+    if value is not None and value < 2:
+        raise SettingsError(f'ring step is {value}, expected at least 2, so that some are left to score on')
     return value or 0
 
 

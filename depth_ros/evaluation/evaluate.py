@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from depth_ros.bags.select import TopicOverrides
 from depth_ros.errors import BagError, FrameRefused, SettingsError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.registry import create_estimator
-from depth_ros.evaluation.holdout import RingHoldout, fraction_holdout, ring_holdout
+from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, ring_holdout, ring_step_holdout
 from depth_ros.evaluation.metrics import MAX_DEPTH, distance_to_measurement, range_edges, sample
 from depth_ros.evaluation.replay import Event, ReplayCounts, replay
 from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
@@ -50,7 +51,8 @@ class EvaluationOptions:
     Attributes:
         methods: estimators to compare; () = the one of the settings.
         input_rings: lidar rings given to the estimators, the rest is withheld; 0 = withhold points instead.
-        input_fraction: share of the points given to the estimators where ``input_rings`` is 0.
+        ring_step: every n-th ring is given to the estimators, the rest is withheld; 0 = see ``input_rings``.
+        input_fraction: share of the points given to the estimators where both are 0.
         max_depth: metres; farther truth does not count.
         max_frames: images answered at most; 0 = all.
         every: only every n-th image is answered.
@@ -60,6 +62,7 @@ class EvaluationOptions:
 
     methods: Sequence[str] = ()
     input_rings: int = 0
+    ring_step: int = 0
     input_fraction: float = DEFAULT_INPUT_FRACTION
     max_depth: float = MAX_DEPTH
     max_frames: int = 0
@@ -70,11 +73,13 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if not 0 < self.input_fraction < 1:
             raise SettingsError(f'input fraction is {self.input_fraction}, expected more than 0 and less than 1')
-        for name, least in (('input_rings', 0), ('max_frames', 0), ('every', 1)):
+        for name, least in (('input_rings', 0), ('ring_step', 0), ('max_frames', 0), ('every', 1)):
             if getattr(self, name) < least:
                 raise SettingsError(f'{name.replace("_", " ")} is {getattr(self, name)}, expected at least {least}')
         if not 0 < self.max_depth < float('inf'):
             raise SettingsError(f'max depth is {self.max_depth} m, expected a positive depth')
+        if self.input_rings and self.ring_step:
+            raise SettingsError('input rings and ring step are both given, expected one of them')
         twice = [name for name, count in Counter(self.methods).items() if count > 1]
         if twice:
             raise SettingsError(f'method {twice[0]!r} is asked for twice, expected each once')
@@ -128,33 +133,53 @@ def evaluate(
                 f'bag {str(bag)!r} has no lidar to use ({recording.selection.reasons["points"]}); '
                 'name its topic with --points'
             )
-        holdout, withheld_text = _holdout(bag, settings, options)
+        holdout = _holdout(bag, settings, options)
         run = _Run(recording, settings, options, estimators, holdout, progress, listeners)
         run.play()
         if run.interrupted and not run.answered:
             raise KeyboardInterrupt
         if not run.answered:
             raise BagError(run.nothing_text(bag))
-        document = run.document(bag, withheld_text)
+        document = run.document(bag, _holdout_facts(holdout, options))
     return Evaluation(strict_json(document), run.scores, run.album, run.interrupted)
 
 
-def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> tuple[Holdout, dict[str, Any]]:
-    """The hold-out, and what to say about it."""
-    if not options.input_rings:
-        share = 1 - options.input_fraction
-        given = f'{100 * options.input_fraction:.3g} %'
-        text = f'{100 * share:.3g} % of the lidar points, scattered, were withheld; {given} were given'
-        return fraction_holdout(share), {'kind': 'fraction', 'input_fraction': options.input_fraction, 'text': text}
+def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> Holdout:
+    if not options.input_rings and not options.ring_step:
+        return fraction_holdout(1 - options.input_fraction)
     with Recording(bag, options.overrides, settings) as ahead:
         scans = list(islice((item for _, item in ahead.events() if isinstance(item, LidarScan)), _SCANS_TO_COUNT_RINGS))
-    rings: RingHoldout = ring_holdout(options.input_rings, scans)
-    text = f'{options.input_rings} of {rings.num_rings} lidar rings were given, the other rings withheld'
-    if rings.inferred:
-        text += f' (the clouds name no rings; they were inferred from {rings.inferred})'
-    return rings, {
-        'kind': 'rings', 'input_rings': options.input_rings, 'lidar_rings': rings.num_rings,
-        'kept_rings': rings.kept.tolist(), 'rings_inferred_from': rings.inferred or None, 'text': text,
+    if options.ring_step:
+        return LidarHoldout(partial(ring_step_holdout, options.ring_step), scans)
+    return LidarHoldout(partial(ring_holdout, options.input_rings), scans)
+
+
+def _holdout_facts(holdout: Holdout, options: EvaluationOptions) -> dict[str, Any]:
+    """What to say about the hold-out, once the recording has been replayed."""
+    if not isinstance(holdout, LidarHoldout):
+        given = f'{100 * options.input_fraction:.3g} %'
+        share = f'{100 * (1 - options.input_fraction):.3g} %'
+        text = f'{share} of the lidar points, scattered, were withheld; {given} were given'
+        return {'kind': 'fraction', 'input_fraction': options.input_fraction, 'text': text}
+    counts = sorted({lidar.num_rings for lidar in holdout.lidars.values()})
+    of = f'{counts[0]}' if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'
+    if options.ring_step:
+        text = f'every {options.ring_step}th of {of} lidar rings was given, the other rings withheld'
+    else:
+        text = f'{options.input_rings} of {of} lidar rings were given, the other rings withheld'
+    rules = sorted({lidar.inferred for lidar in holdout.lidars.values()} - {''})
+    if rules:
+        every = all(lidar.inferred for lidar in holdout.lidars.values())
+        text += f' ({"the" if every else "some"} clouds name no rings; they were inferred from {" and ".join(rules)})'
+    return {
+        'kind': 'rings',
+        'input_rings': options.input_rings or None,
+        'ring_step': options.ring_step or None,
+        'lidars': {
+            frame: {'rings': lidar.num_rings, 'kept': lidar.kept.tolist(), 'inferred_from': lidar.inferred or None}
+            for frame, lidar in holdout.lidars.items()
+        },
+        'text': text,
     }
 
 

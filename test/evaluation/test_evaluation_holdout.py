@@ -3,7 +3,7 @@ import pytest
 from street import START, scan
 
 from depth_ros.errors import BagError, SettingsError
-from depth_ros.evaluation.holdout import fraction_holdout, ring_holdout
+from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, ring_holdout, ring_step_holdout
 from depth_ros.geometry.rings import infer_rings
 from depth_ros.types import LidarScan
 
@@ -113,3 +113,53 @@ def test_no_structure_is_an_error_that_says_what_to_do():
         ring_holdout(16, [LidarScan(START, cloud, 'lidar')])
     with pytest.raises(BagError, match='--input-fraction'):
         ring_holdout(8, [scan(0, named=False)])(LidarScan(START, cloud, 'lidar'))
+
+
+@pytest.mark.parametrize('step', [2, 4, 8, 16])
+def test_every_nth_of_64_rings_is_what_an_even_choice_of_64_over_n_keeps(step):
+    sweep = with_rings(np.repeat(np.arange(64), 10))
+    assert ring_step_holdout(step, [sweep]).kept.tolist() == ring_holdout(64 // step, [sweep]).kept.tolist()
+
+
+def test_every_nth_ring_goes_by_elevation():
+    numbers = np.array([3, 0, 2, 1])  # from low to high
+    elevation = np.radians([-10, -5, 0, 5])
+    points = np.stack([np.cos(elevation), np.zeros(4), np.sin(elevation)], axis=1) * 10
+    assert ring_step_holdout(2, [with_rings(numbers, points)]).kept.tolist() == [0, 1]
+
+
+def test_bands_take_the_place_of_rings_that_cannot_be_told():
+    cloud = np.random.default_rng(0).uniform(-10, 10, (20_000, 3)).astype(np.float32)
+    cloud[7] = np.nan
+    sweep = LidarScan(START, cloud, 'lidar')
+    holdout = ring_step_holdout(4, [sweep])
+    assert '0.4 degrees' in holdout.inferred
+    given = ~holdout(sweep)
+    assert given.mean() == pytest.approx(0.25, abs=0.02)
+    finite = np.isfinite(cloud[:, 0])
+    elevation = np.degrees(np.arctan2(cloud[:, 2], np.hypot(cloud[:, 0], cloud[:, 1])))[finite]
+    # Bands given are 0.4 degrees high, with 1.2 degrees withheld between them.
+    gaps = np.diff(np.sort(elevation[given[finite]]))
+    assert np.sort(gaps)[-20:].min() > 1.15
+    assert gaps[gaps < 1.1].max() < 0.4
+
+
+def test_too_few_rings_for_a_step_is_an_error():
+    with pytest.raises(SettingsError, match=r'every 16th ring .* has 8'):
+        ring_step_holdout(16, [with_rings(np.arange(80) % 8)])
+    with pytest.raises(SettingsError, match='at least 2'):
+        ring_step_holdout(1, [with_rings(np.arange(80) % 8)])
+
+
+def test_lidars_are_told_apart_by_their_frames():
+    def sweep(frame, rings):
+        ring = np.arange(10 * rings) % rings
+        return LidarScan(START, with_rings(ring).points, frame, None, ring.astype(np.uint16))
+
+    holdout = LidarHoldout(lambda scans: ring_holdout(8, scans), [sweep('a', 64), sweep('b', 32)])
+    for frame, rings in (('a', 64), ('b', 32), ('late', 16)):
+        item = sweep(frame, rings)
+        assert len(np.unique(item.ring[~holdout(item)])) == 8
+        assert holdout.lidars[frame].num_rings == rings
+    with pytest.raises(SettingsError, match='has 4'):
+        holdout(sweep('few', 4))

@@ -119,7 +119,7 @@ def test_evaluation_scores_every_method_on_the_same_points(street):
         assert entry['points']['num_truth'] == sum(part['num_truth'] for part in entry['by_range'])
         assert entry['pooled_common']['mae'] == pytest.approx(entry['pooled']['mae'], rel=0.05)
     assert document['methods']['linear']['pooled']['mae'] < document['methods']['nearest']['pooled']['mae']
-    assert document['holdout']['lidar_rings'] == len(np.unique(scan(0).ring)) <= NUM_RINGS
+    assert document['holdout']['lidars']['lidar']['rings'] == len(np.unique(scan(0).ring)) <= NUM_RINGS
     # A method alone is scored as it is in company.
     alone = evaluate(street, Settings(), EvaluationOptions(methods=('nearest',), input_rings=8)).document
     assert alone['methods']['nearest']['pooled'] == document['methods']['nearest']['pooled']
@@ -128,11 +128,11 @@ def test_evaluation_scores_every_method_on_the_same_points(street):
 def test_rings_of_a_bag_that_names_none_are_inferred_and_it_says_so(unposed_street, street):
     options = EvaluationOptions(methods=('nearest',), input_rings=8)
     inferred = evaluate(unposed_street, Settings(), options).document
-    assert inferred['holdout']['rings_inferred_from'] == 'storage order'
+    assert inferred['holdout']['lidars']['lidar']['inferred_from'] == 'storage order'
     assert 'inferred' in inferred['holdout']['text']
     assert inferred['counts']['motion'] == {'assumed_static': 6}
     named = evaluate(street, Settings(), options).document
-    assert named['holdout']['rings_inferred_from'] is None
+    assert named['holdout']['lidars']['lidar']['inferred_from'] is None
     assert inferred['methods']['nearest']['points'] == named['methods']['nearest']['points']
 
 
@@ -162,7 +162,7 @@ def test_max_frames_and_max_depth(street):
 
 @pytest.mark.parametrize('wrong', [
     {'input_fraction': 1.0}, {'input_fraction': 0.0}, {'max_frames': -1}, {'every': 0}, {'max_depth': 0.0},
-    {'methods': ('linear', 'linear')}, {'input_rings': -1},
+    {'methods': ('linear', 'linear')}, {'input_rings': -1}, {'ring_step': -2}, {'input_rings': 4, 'ring_step': 2},
 ])
 def test_options_out_of_range_are_errors(wrong):
     with pytest.raises(SettingsError):
