@@ -83,6 +83,36 @@ class LossSettings:
     likelihood: float = param(
         0.1, 'Laplace likelihood of the error, for the standard deviation alone.', ge=0.0, le=1000.0
     )
+    gaussian: float = param(
+        0.0, 'Gaussian likelihood of the error, for the standard deviation alone.', ge=0.0, le=1000.0
+    )
+    berhu_depth: float = param(0.0, 'Reverse Huber loss of depth.', ge=0.0, le=1000.0)
+    berhu_inverse_depth: float = param(0.0, 'Reverse Huber loss of inverse depth.', ge=0.0, le=1000.0)
+    alignment: float = param(0.0, 'Direct alignment of the images of a stereo pair, both ways.', ge=0.0, le=1000.0)
+    ssim: float = param(0.0, 'SSIM and L1 of the images of a stereo pair, both ways.', ge=0.0, le=1000.0)
+    left_right: float = param(
+        0.0, 'Agreement of the inverse depths of a stereo pair, both ways; in units of 1 / scale.', ge=0.0, le=1000.0
+    )
+    temporal: float = param(
+        0.0, 'SSIM and L1 against the best of the images before and after, where something moves.', ge=0.0, le=1000.0
+    )
+    smoothness: float = param(0.0, 'Gradients of inverse depth where the image has none.', ge=0.0, le=1000.0)
+
+
+@dataclass(frozen=True)
+class SelfSupervisionSettings:
+    """How other images of the same scene teach; for the system ``semi_supervised``."""
+
+    fade_in: float = param(
+        0.0,
+        'Losses by known depth are multiplied by exp(-fade_in / t) at step t = 1, 2, ...; 0 = at once.',
+        ge=0.0,
+        le=1e6,
+    )
+    neighbors: int = param(2, 'Images before and after that a sample is compared with, at most.', ge=0, le=8)
+    margin: int = param(
+        48, 'By how much the other images reach beyond the crop on every side.', unit='px', ge=0, le=1024
+    )
 
 
 @dataclass(frozen=True)
@@ -112,6 +142,11 @@ class RunSettings:
     precision: str = param('bf16-mixed', 'Precision of the layers.', choices=('32-true', 'bf16-mixed', '16-mixed'))
     seed: int = param(0, 'Seed of the weights and of the order and variation of the samples.', ge=0, le=2**31 - 1)
     threads: int = param(0, 'CPU threads of the layers per process; 0 = as torch chooses.', ge=0, le=1024)
+    system: str = param(
+        'supervised',
+        'How to train: supervised (by known depth) or semi_supervised (by other images of the scene, too).',
+        choices=('supervised', 'semi_supervised'),
+    )
     keep: int = param(3, 'Best checkpoints that are kept.', ge=1, le=100)
     pictures: int = param(4, 'Validation images shown in TensorBoard.', ge=0, le=100)
 
@@ -124,6 +159,7 @@ class TrainingSettings:
     data: DataSettings = field(default_factory=DataSettings)
     view: ViewSettings = field(default_factory=ViewSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    self_supervision: SelfSupervisionSettings = field(default_factory=SelfSupervisionSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     run: RunSettings = field(default_factory=RunSettings)
 

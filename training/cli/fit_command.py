@@ -11,7 +11,10 @@ import yaml
 from depth_ros.errors import SettingsError
 from depth_ros_training.settings import load
 
-_SYSTEMS = {'supervised': ('depth_ros_training.systems.supervised', 'SupervisedSystem')}
+_SYSTEMS = {
+    'supervised': ('depth_ros_training.systems.supervised', 'SupervisedSystem'),
+    'semi_supervised': ('depth_ros_training.systems.semi_supervised', 'SemiSupervisedSystem'),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out', type=Path, required=True, help='folder for checkpoints, logs and the state to resume from'
     )
-    parser.add_argument('--system', choices=_SYSTEMS, default='supervised', help='how to train')
     parser.add_argument('--set', action='append', default=[], metavar='GROUP.FIELD=VALUE', help='change one setting')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train."""
     settings = load(arguments.config, dict(_change(text) for text in arguments.set))
-    module, name = _SYSTEMS[arguments.system]
+    module, name = _SYSTEMS[settings.run.system]
     from depth_ros_training.engine.fit import fit  # torch and Lightning take seconds to load
 
     best = fit(

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from depth_ros.errors import SettingsError
 from depth_ros_training.data.importers import read_frame, read_split, recordings
 from depth_ros_training.data.sample import Sample
 from depth_ros_training.data.store import SampleFolder
-from depth_ros_training.data.views import make_view
+from depth_ros_training.data.views import Others, View, make_view
 from depth_ros_training.settings import TrainingSettings
 
 
@@ -106,8 +107,8 @@ def read_data(settings: TrainingSettings, root: Path) -> tuple[list[Source], lis
 class ViewDataset(Dataset):
     """Views by number: view n is a function of the seed and n alone, whatever process makes it."""
 
-    def __init__(self, sources: Sequence[Source], settings: TrainingSettings) -> None:
-        """Take sources.
+    def __init__(self, sources: Sequence[Source], settings: TrainingSettings, others: bool = False) -> None:
+        """Take sources; ``others``: with the other images of the samples, for self-supervision.
 
         Raises:
             SettingsError: there is nothing to train on.
@@ -122,23 +123,48 @@ class ViewDataset(Dataset):
             raise SettingsError('data.sources name nothing to train on, or one of them is empty')
         self._shares = weights / weights.sum()
         self._settings = settings
+        self._others = settings.self_supervision if others else None
         self._shape = settings.data.crop_height, settings.data.crop_width
 
-    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, number: int) -> dict[str, Any]:
         """View ``number``, a recording drawn first and then a sample of it, so that long recordings count no more."""
         rng = np.random.default_rng([self._settings.run.seed, number])
         groups = self._groups[rng.choice(len(self._shares), p=self._shares)]
         group = groups[rng.integers(len(groups))]
-        view = make_view(group[rng.integers(len(group))], self._shape, self._settings.view, rng)
-        return {
-            'image': view.input.image,
-            'rays': view.input.rays,
-            'guide': view.input.guide,
-            'target': view.target[None],
-            'scale': np.float32(view.input.scale),
-            'dense': np.float32(view.dense),
-            'number': np.int64(number),
-        }
+        view = make_view(group[rng.integers(len(group))], self._shape, self._settings.view, rng, self._others)
+        item = {**_arrays(view), 'number': np.int64(number)}
+        return item if view.others is None else {**item, **_other_arrays(view.others, item)}
+
+
+def _arrays(view: View) -> dict[str, np.ndarray]:
+    return {
+        'image': view.input.image,
+        'rays': view.input.rays,
+        'guide': view.input.guide,
+        'target': view.target[None],
+        'scale': np.float32(view.input.scale),
+        'dense': np.float32(view.dense),
+    }
+
+
+def _other_arrays(others: Others, item: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What self-supervision needs; of a partner that there is not, zeros, so that all samples fit into one batch."""
+    absent = others.partner is None
+    partner = (
+        {key: np.zeros_like(value) for key, value in item.items() if key != 'number'}
+        if absent
+        else _arrays(others.partner)
+    )
+    return {
+        'clean': others.clean,
+        'sources': {
+            'images': others.sources.images,
+            'intrinsics': others.sources.intrinsics,
+            'transforms': others.sources.transforms,
+            'present': others.sources.present,
+        },
+        'partner': partner,
+    }
 
 
 class StepSampler(Sampler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import cv2
@@ -14,7 +15,8 @@ from depth_ros.settings import ProjectionSettings
 from depth_ros.types import Camera, Frame, SparseDepth
 from depth_ros_training.data import virtual_lidar
 from depth_ros_training.data.sample import Sample, split_points
-from depth_ros_training.settings import ViewSettings
+from depth_ros_training.data.source_views import STEREO, SourceViews, move_points, source_views, unaliased
+from depth_ros_training.settings import SelfSupervisionSettings, ViewSettings
 
 # Every k-th ring is given. Half and less of what a sensor has is where a robot's lidar and the image help each other
 # most.
@@ -28,6 +30,23 @@ _FARTHEST = 250.0  # metres; farther truth (mountains) would outweigh all that a
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Others:
+    """What self-supervision needs beside a view.
+
+    Attributes:
+        clean: (H, W, 4) uint8 image of the view before its colours were varied; 0 in the last channel where a pixel has
+            no ray.
+        sources: the images to compare with, as clean as that.
+        partner: the same look at the stereo partner, for the network, with the lidar points as they fall there; None
+            where there is no partner. Its camera is the pinhole of ``sources``, without the margin.
+    """
+
+    clean: np.ndarray
+    sources: SourceViews
+    partner: View | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class View:
     """What one training step gets of a sample.
 
@@ -36,15 +55,23 @@ class View:
         target: (H, W) float32 depth in multiples of ``input.scale``, NaN = unknown.
         dense: True where the target is a surface, so that its gradients mean something.
         metric: False where the scale of the target means nothing in metres.
+        others: the other images of the scene, if asked for.
     """
 
     input: NetworkInput
     target: np.ndarray
     dense: bool
     metric: bool
+    others: Others | None = None
 
 
-def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rng: np.random.Generator) -> View:
+def make_view(
+    sample: Sample,
+    shape: tuple[int, int],
+    settings: ViewSettings,
+    rng: np.random.Generator,
+    others: SelfSupervisionSettings | None = None,
+) -> View:
     """Vary a sample.
 
     Args:
@@ -52,6 +79,7 @@ def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rn
         shape: (height, width) of the view in pixels.
         settings: how much to vary.
         rng: source of chance; the same state gives the same view.
+        others: how to take the other images of the sample; None = not at all. The view is the same either way.
 
     Returns:
         The view.
@@ -71,24 +99,73 @@ def make_view(sample: Sample, shape: tuple[int, int], settings: ViewSettings, rn
     # Where the truth is known, lidar errors (noise, mixed pixels) need not judge.
     judging = (withheld.depth <= _ALLOWED_DEPTH) & ~np.isfinite(target[withheld.row, withheld.column])
     target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
+    look = copy.deepcopy(rng)
     image = _recolor(zoomed.image, settings, rng)
     directions = rays(zoomed.camera)
-    camera = zoomed.camera
-    if rng.random() < settings.flip:
-        image, target = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(target[:, ::-1])
-        directions = directions[:, ::-1] * np.array([-1, 1], np.float32)
-        camera = dataclasses.replace(camera, cx=camera.width - 1 - camera.cx)
-        # The last column's right edge belongs to no pixel: it becomes the left edge of the first.
-        u = np.maximum(np.float32(camera.width - 1) - inputs.u, np.float32(-0.5))
-        inputs = SparseDepth(u, inputs.v, inputs.depth, inputs.std, inputs.shape)
-    directions = np.ascontiguousarray(np.nan_to_num(directions, nan=0.0))
-    encoded = encode(Frame(1, image, 'rgb8', camera), inputs, directions)
+    mirrored = bool(rng.random() < settings.flip)
+    encoded, target = _encode(zoomed.camera, image, directions, inputs, target, mirrored)
     dense = zoomed.truth is not None and bool(np.isfinite(zoomed.truth).mean() > _SOME)
     # Without lidar nothing tells the scale of a sample that has none.
     metric = zoomed.metric or len(inputs) > 0
     if not metric:
         target[:] = np.nan
-    return View(encoded, target / np.float32(encoded.scale), dense, metric)
+    view = View(encoded, target / np.float32(encoded.scale), dense, metric)
+    if others is None:
+        return view
+    return dataclasses.replace(view, others=_others(sample, zoomed, given, mirrored, others, settings, look, rng))
+
+
+def _encode(
+    camera: Camera, image: np.ndarray, directions: np.ndarray, inputs: SparseDepth, target: np.ndarray, mirrored: bool
+) -> tuple[NetworkInput, np.ndarray]:
+    """Input of the network and target of an image, mirrored or as it is."""
+    if mirrored:
+        image, target = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(target[:, ::-1])
+        directions = directions[:, ::-1] * np.array([-1, 1], np.float32)
+        camera = dataclasses.replace(camera, cx=camera.width - 1 - camera.cx)
+        # Pixels hold their left edge and not their right one, which is the other way round in a mirror.
+        last = np.nextafter(np.float32(camera.width - 0.5), np.float32(0))
+        u = np.clip(np.float32(camera.width - 1) - inputs.u, np.float32(-0.5), last)
+        inputs = SparseDepth(u, inputs.v, inputs.depth, inputs.std, inputs.shape)
+    directions = np.ascontiguousarray(np.nan_to_num(directions, nan=0.0))
+    return encode(Frame(1, image, 'rgb8', camera), inputs, directions), target
+
+
+def _others(
+    sample: Sample,
+    zoomed: Sample,
+    given: np.ndarray,
+    mirrored: bool,
+    others: SelfSupervisionSettings,
+    settings: ViewSettings,
+    look: np.random.Generator,
+    rng: np.random.Generator,
+) -> Others:
+    """The other images of a sample beside its view; ``look`` is the chance that the colours of the view came from."""
+    sources = source_views(sample, zoomed.camera, others.neighbors, others.margin)
+    directions = rays(zoomed.camera)
+    clean = np.dstack([zoomed.image, np.where(np.isfinite(directions).all(axis=2), 255, 0).astype(np.uint8)])
+    partner = None
+    if sources.present[STEREO]:
+        camera, shape = _pinhole(zoomed.camera), zoomed.camera.shape
+        points, index = move_points(zoomed.points, directions, camera, sources.transforms[STEREO, :, 3])
+        projection = ProjectionSettings()
+        inputs, withheld = split_points(points, given[index], shape, projection.hidden_margin, projection.range_std)
+        target = np.full(shape, np.nan, np.float32)
+        judging = withheld.depth <= _ALLOWED_DEPTH
+        target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
+        rows, columns = (slice(others.margin, others.margin + size) for size in shape)
+        image = _recolor(np.ascontiguousarray(sources.images[STEREO, rows, columns, :3]), settings, look)
+        encoded, target = _encode(camera, image, rays(camera), _disturb(inputs, settings, rng), target, mirrored)
+        partner = View(encoded, target / np.float32(encoded.scale), False, True)
+    if mirrored:
+        return Others(np.ascontiguousarray(clean[:, ::-1]), sources.mirrored(), partner)
+    return Others(clean, sources, partner)
+
+
+def _pinhole(camera: Camera) -> Camera:
+    """The camera without its lens."""
+    return dataclasses.replace(camera, model='none', distortion=np.zeros(0))
 
 
 def choose_given(sample: Sample, settings: ViewSettings, rng: np.random.Generator) -> np.ndarray:
@@ -140,9 +217,7 @@ def _zoom_and_crop(sample: Sample, shape: tuple[int, int], settings: ViewSetting
     # Only the part that is seen is resized.
     u0, v0 = left / zoom_u, top / zoom_v
     matrix = np.array([[1 / zoom_u, 0, u0 + 0.5 / zoom_u - 0.5], [0, 1 / zoom_v, v0 + 0.5 / zoom_v - 0.5]])
-    source = sample.image
-    if zoom < 0.9:  # against aliasing
-        source = cv2.GaussianBlur(source, (0, 0), 0.5 * np.sqrt(1 / zoom**2 - 1))
+    source = unaliased(sample.image, zoom)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(source, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     truth = None

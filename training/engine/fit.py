@@ -18,6 +18,7 @@ from depth_ros.errors import OutputError, SettingsError, TrainingError
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, limit_threads, read_data
+from depth_ros_training.engine.data_wait import DataWait, TimedLoader
 from depth_ros_training.engine.keep_best import KeepBest
 from depth_ros_training.engine.pictures import Pictures
 from depth_ros_training.engine.system import DepthSystem
@@ -89,8 +90,8 @@ def fit(
         settings.run.steps_per_epoch, settings.data.batch, rank, processes, lambda: system.global_step
     )
     workers = settings.data.workers
-    loader = DataLoader(
-        ViewDataset(sources, settings),
+    loader = TimedLoader(
+        ViewDataset(sources, settings, system_class.uses_others),
         settings.data.batch // processes,
         sampler=sampler,
         num_workers=workers,
@@ -113,6 +114,7 @@ def fit(
         ),
         KeepBest(out, settings.run.keep, facts),
         LearningRateMonitor('step'),
+        DataWait(loader),
         Pictures(cases, settings.run.pictures),
     ]
     if progress:
@@ -156,15 +158,18 @@ def _last_state(out: Path) -> Path | None:
 def _claim(out: Path, settings: TrainingSettings) -> None:
     """Make the folder of the run, or check that it belongs to a run with the same settings."""
     wanted = json.loads(json.dumps(to_nested(settings)))
+    # What a run did not know of it did as the defaults do.
+    defaults = to_nested(TrainingSettings())
     path = out / _SETTINGS_FILE
     try:
         if path.exists():
             found = json.loads(path.read_text(encoding='utf-8'))
             differences = [
-                f'{group}.{name} was {found.get(group, {}).get(name)!r}, is {value!r}'
+                f'{group}.{name} was {before!r}, is {value!r}'
                 for group, values in wanted.items()
                 for name, value in values.items()
-                if (group, name) not in _FREE and found.get(group, {}).get(name) != value
+                if (group, name) not in _FREE
+                and (before := found.get(group, {}).get(name, defaults[group][name])) != value
             ]
             if differences:
                 raise TrainingError(

@@ -19,7 +19,13 @@ from depth_ros_training.settings import TrainingSettings
 
 
 class DepthSystem(lightning.LightningModule):
-    """A network, its running mean, and losses by name. A system adds ``losses``."""
+    """A network, its running mean, and losses by name. A system adds ``losses``.
+
+    Attributes:
+        uses_others: whether batches are to hold the other images of the samples (see ``ViewDataset``).
+    """
+
+    uses_others = False
 
     def __init__(self, network: DepthNet, settings: TrainingSettings, cases: Sequence[Case]) -> None:
         """Take a network to train, and what to validate it on."""
@@ -39,16 +45,24 @@ class DepthSystem(lightning.LightningModule):
         """Losses by the names of ``LossSettings``, before weighting."""
         raise NotImplementedError
 
+    def run_network(self, batch: dict[str, Any]) -> Prediction:
+        """What ``losses`` judges: the prediction for the images of a batch."""
+        return self.network(batch['image'], batch['rays'], batch['guide'])
+
+    def loss_weights(self) -> dict[str, float]:
+        """Weights of the losses in this step; those of the settings unless a system has a schedule."""
+        return self._weights
+
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """Weighted sum of the losses of one batch."""
-        prediction = self.network(batch['image'], batch['rays'], batch['guide'])
+        prediction = self.run_network(batch)
         losses = self.losses(prediction, batch)
         unused = sorted(self._weights.keys() - losses.keys())
         if unused:
             raise SettingsError(
                 f'losses with a weight that {type(self).__name__} does not have: {", ".join(unused)}; set them to 0'
             )
-        total = sum(weight * losses[name] for name, weight in self._weights.items())
+        total = sum(weight * losses[name] for name, weight in self.loss_weights().items())
         if not torch.isfinite(total):
             raise TrainingError(
                 f'the loss is {float(total)} at step {self.global_step} '
