@@ -19,7 +19,7 @@ from depth_ros.evaluation.evaluate import DEFAULT_INPUT_FRACTION, Evaluation, Ev
 from depth_ros.evaluation.metrics import KEYS, MAX_DEPTH
 from depth_ros.evaluation.output import OutputFolder, check_free
 from depth_ros.evaluation.pictures import overview
-from depth_ros.evaluation.report import LABELS, build_report, number
+from depth_ros.evaluation.report import LABELS, UNCERTAINTY_LABELS, build_report, number
 from depth_ros.files import output_errors
 from depth_ros.settings import METHODS, Settings
 
@@ -148,13 +148,17 @@ def table(evaluation: Evaluation) -> str:
     """The figures of all methods, as a terminal shows them."""
     document = evaluation.document
     counts, methods = document['counts'], document['methods']
-    heads = ['method', *(LABELS[key] for key in KEYS)]
-    rows = [[name, *(number(entry['pooled'][key], key) for key in KEYS)] for name, entry in methods.items()]
-    widths = [max(len(row[k]) for row in [heads, *rows]) for k in range(len(heads))]
-    # The name to the left, figures to the right.
-    layout = '  '.join([f'{{:<{widths[0]}}}', *(f'{{:>{width}}}' for width in widths[1:])])
-    lines = [layout.format(*row) for row in [heads, *rows]]
-    lines.insert(1, '-' * len(lines[0]))
+    lines = _columns(
+        ['method', *(LABELS[key] for key in KEYS)],
+        [[name, *(number(entry['pooled'][key], key) for key in KEYS)] for name, entry in methods.items()],
+    )
+    lines += ['', *_columns(
+        ['uncertainty', *UNCERTAINTY_LABELS.values()],
+        [
+            [name, *(number(entry['uncertainty']['pooled'][key], key) for key in UNCERTAINTY_LABELS)]
+            for name, entry in methods.items()
+        ],
+    )]  # fmt: skip
     first = next(iter(methods.values()))
     lines.append(
         f'\n{counts["answered"]} of {counts["images"]} images answered, {first["points"]["num_truth"]:,} withheld '
@@ -167,6 +171,14 @@ def table(evaluation: Evaluation) -> str:
     ]
     lines += [f'undecodable {count} x {reason}' for reason, count in counts['undecodable'].items()]
     return '\n'.join(lines)
+
+
+def _columns(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table: names to the left, figures to the right."""
+    widths = [max(len(row[k]) for row in [heads, *rows]) for k in range(len(heads))]
+    layout = '  '.join([f'{{:<{widths[0]}}}', *(f'{{:>{width}}}' for width in widths[1:])])
+    lines = [layout.format(*row) for row in [heads, *rows]]
+    return [lines[0], '-' * len(lines[0]), *lines[1:]]
 
 
 class Progress:

@@ -19,7 +19,7 @@ from depth_ros.errors import BagError, FrameRefused, SettingsError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, ring_holdout, ring_step_holdout
-from depth_ros.evaluation.metrics import MAX_DEPTH, distance_to_measurement, range_edges, sample
+from depth_ros.evaluation.metrics import MAX_DEPTH, distance_to_measurement, near_depth_edge, range_edges, sample
 from depth_ros.evaluation.replay import Event, ReplayCounts, replay
 from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
 from depth_ros.evaluation.snapshot import Album, take_snapshot
@@ -245,9 +245,10 @@ class _Run:
         common = np.logical_and.reduce([points.covered for points in scored.values()])
         columns, rows = np.floor(some.u + 0.5).astype(np.int32), np.floor(some.v + 0.5).astype(np.int32)
         distance = distance_to_measurement(estimate.sparse)[rows, columns]
+        edge = near_depth_edge(estimate.sparse, truth)[rows, columns]
         frame = estimate.frame
         for name, points in scored.items():
-            self.scores[name].add(frame.stamp_ns, frame.camera.shape, points, distance, common, times[name])
+            self.scores[name].add(frame.stamp_ns, frame.camera.shape, points, distance, edge, common, times[name])
         quality = self.scores[self.first].images[-1]['abs_rel']
         if self.options.pictures and self.album.wants(self.answered, quality):
             self.album.add(take_snapshot(self.answered, estimate, depth, std, scored, quality))

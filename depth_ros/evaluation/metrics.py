@@ -19,6 +19,7 @@ from depth_ros.types import DepthEstimate, SparseDepth
 RANGE_EDGES = (0.0, 5.0, 10.0, 20.0, 30.0, 50.0, 80.0)
 KEYS = ('mae', 'rmse', 'imae', 'irmse', 'abs_rel', 'sq_rel', 'rmse_log', 'delta1', 'delta2', 'delta3', 'coverage')
 MAX_DEPTH = 80.0
+_EDGE_RATIO, _EDGE_ROWS, _EDGE_WIDTH = np.float32(1.25), 2, 0.01
 
 # What is summed, by column.
 (_TRUTHS, _COVERED, _ABS, _SQ, _INV_ABS, _INV_SQ, _REL, _SQ_REL, _LOG_SQ, _DELTA1, _DELTA2, _DELTA3,
@@ -178,6 +179,28 @@ def distance_to_measurement(sparse: SparseDepth) -> np.ndarray:
         return np.full(sparse.shape, np.inf, np.float32)
     empty[sparse.row, sparse.column] = 0
     return cv2.distanceTransform(empty, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def near_depth_edge(given: SparseDepth, withheld: SparseDepth) -> np.ndarray:
+    """Where a depth edge is near, by all points that were measured.
+
+    An edge is near a pixel if the depths of the points at most 1 % of the image's width to its sides and 2 rows above
+    or below differ by more than a quarter. Few rows, because the ground recedes quickly upwards.
+
+    Args:
+        given: measurements that the estimator got.
+        withheld: those that it did not get.
+
+    Returns:
+        (H, W) bool.
+    """
+    shape = withheld.shape
+    farthest, nearest = np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32)
+    for points in (given, withheld):
+        np.maximum.at(farthest, (points.row, points.column), points.depth)
+        np.minimum.at(nearest, (points.row, points.column), points.depth)
+    window = np.ones((2 * _EDGE_ROWS + 1, 2 * round(_EDGE_WIDTH * shape[1]) + 1), np.uint8)
+    return cv2.dilate(farthest, window) / _EDGE_RATIO > cv2.erode(nearest, window)
 
 
 @njit(nogil=True, cache=True)

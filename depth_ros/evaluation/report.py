@@ -36,7 +36,16 @@ LABELS = {
     'coverage': 'coverage',
 }
 _HIGHER_IS_BETTER = {'delta1', 'delta2', 'delta3', 'coverage'}
-_PERCENT = {'abs_rel', 'delta1', 'delta2', 'delta3', 'coverage'}
+UNCERTAINTY_LABELS = {
+    'within_1_sigma': 'within 1 σ', 'within_2_sigma': 'within 2 σ', 'rms_z': 'rms error / σ',
+    'ause_abs_rel': 'AUSE AbsRel', 'distance_ause_abs_rel': 'by distance', 'random_ause_abs_rel': 'by chance',
+    'ause_rmse': 'AUSE RMSE (m)', 'distance_ause_rmse': 'by distance', 'random_ause_rmse': 'by chance',
+    'flying_share': 'flying pixels', 'flying_dropped_at_5_percent': 'dropped by σ',
+}
+_PERCENT = {
+    'abs_rel', 'delta1', 'delta2', 'delta3', 'coverage', 'within_1_sigma', 'within_2_sigma', 'flying_share',
+    'flying_dropped_at_5_percent',
+}
 _NUM_VIEWS = 9
 _CURVE_POINTS = 60
 
@@ -158,12 +167,9 @@ def _methods_table(document: dict[str, Any], scores: Sequence[MethodScore]) -> s
         folded = f'<details><summary>{title}</summary>{body}</details>'
         parts.append(f'<h3>{title}</h3>{body}' if place == 0 else folded)
     honest = _table(
-        ['method', 'within 1 σ', 'within 2 σ', 'rms error / σ', 'AUSE AbsRel', 'by distance', 'by chance',
-         'AUSE RMSE (m)', 'by distance', 'by chance', 'flicker'],
+        ['method', *UNCERTAINTY_LABELS.values(), 'flicker'],
         [[f'<th scope="row">{escape(name)}</th>', *(
-            f'<td>{number(entry["uncertainty"]["pooled"][key], "coverage" if key.startswith("within") else "")}</td>'
-            for key in ('within_1_sigma', 'within_2_sigma', 'rms_z', 'ause_abs_rel', 'distance_ause_abs_rel',
-                        'random_ause_abs_rel', 'ause_rmse', 'distance_ause_rmse', 'random_ause_rmse')
+            f'<td>{number(entry["uncertainty"]["pooled"][key], key)}</td>' for key in UNCERTAINTY_LABELS
         ), f'<td>{number(entry["flicker"]["mean"], "abs_rel")}</td>'] for name, entry in methods.items()],
     )
     return (
@@ -172,7 +178,8 @@ def _methods_table(document: dict[str, Any], scores: Sequence[MethodScore]) -> s
         'be 68.3 % within 1 σ and 95.4 % within 2 σ. AUSE: how much worse than a perfect order the stated σ ranks the '
         'points, '
         '0 is perfect; beside it what ranking by the distance to the nearest measurement, and by chance, gets. '
-        'Flicker: mean '
+        'Flying pixels: errors over 20 % near a depth edge; beside them the share of them that is gone when the 5 % of '
+        'the points with the largest relative σ are dropped. Flicker: mean '
         f'change of the relative error at the same place from one image to the next.</p>{honest}</section>'
     )
 
@@ -229,7 +236,8 @@ def _charts(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
 
 
 def _sparsification(score: MethodScore) -> tuple[str, str]:
-    curves = sparsification_curves(*score.sample.points())
+    points, distance, _ = score.sample.points()
+    curves = sparsification_curves(points, distance)
     title = f'Does σ find the errors? ({score.name})'
     if curves is None:
         return title, '<p class="note">Too few points.</p>'

@@ -10,7 +10,7 @@ import numpy as np
 
 from depth_ros.evaluation.flicker import FlickerMeter
 from depth_ros.evaluation.metrics import KEYS, DepthSums, ScoredPoints
-from depth_ros.evaluation.uncertainty import CalibrationCurve, PointSample, ause
+from depth_ros.evaluation.uncertainty import CalibrationCurve, PointSample, ause, flying_pixels
 
 PERCENTILES = (50, 95, 99)
 
@@ -36,8 +36,8 @@ class MethodScore:
         self.sample = PointSample()
 
     def add(
-        self, stamp_ns: int, shape: tuple[int, int], points: ScoredPoints, distance: np.ndarray, common: np.ndarray,
-        estimate_ns: int,
+        self, stamp_ns: int, shape: tuple[int, int], points: ScoredPoints, distance: np.ndarray, edge: np.ndarray,
+        common: np.ndarray, estimate_ns: int,
     ) -> None:
         """Take in one image.
 
@@ -46,6 +46,7 @@ class MethodScore:
             shape: (height, width) of the image.
             points: what the method says at the withheld points.
             distance: (M,) pixels from each to the nearest measurement.
+            edge: (M,) bool, True where a depth edge is near.
             common: (M,) bool, True where every method has an estimate.
             estimate_ns: wall time of the estimator, ns.
         """
@@ -56,10 +57,11 @@ class MethodScore:
         flicker = self.flicker.add(stamp_ns, shape, points)
         self.images.append({
             'stamp_ns': stamp_ns, 'num_truth': sums.num_truth, 'num_covered': sums.num_covered, **sums.metrics(),
-            **sums.calibration(), **ause(points, distance), 'flicker': flicker,
+            **sums.calibration(), **ause(points, distance), **flying_pixels(points, edge),
+            'flicker': flicker,
         })
         self.calibration.add(points)
-        self.sample.add(points, distance)
+        self.sample.add(points, distance, edge)
         self.estimate_ns.append(estimate_ns)
 
     @property
@@ -75,9 +77,9 @@ class MethodScore:
     def document(self) -> dict[str, Any]:
         """The method's part of ``metrics.json``."""
         pooled = self.pooled
-        sampled, distance = self.sample.points()
+        sampled, distance, edge = self.sample.points()
         calibration = tuple(DepthSums().calibration())
-        areas = ause(sampled, distance)
+        found = {**ause(sampled, distance), **flying_pixels(sampled, edge)}
         return {
             'pooled': pooled.metrics(),
             'per_image': {key: self.image_mean(key) for key in KEYS},
@@ -87,8 +89,8 @@ class MethodScore:
             ],
             'pooled_common': {**self.common.metrics(), 'num_truth': self.common.num_truth},
             'uncertainty': {
-                'pooled': {**pooled.calibration(), **areas},
-                'per_image': {key: self.image_mean(key) for key in (*calibration, *areas)},
+                'pooled': {**pooled.calibration(), **found},
+                'per_image': {key: self.image_mean(key) for key in (*calibration, *found)},
             },
             'flicker': {
                 'mean': self.flicker.mean, 'num_point_pairs': self.flicker.num_pairs,

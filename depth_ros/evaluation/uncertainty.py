@@ -9,6 +9,9 @@ import numpy as np
 from depth_ros.evaluation.metrics import ScoredPoints
 
 MIN_POINTS = 20
+# A pixel between two surfaces, on neither: an error as large as this at a depth edge.
+FLYING_ERROR = 0.2
+DROPPED = 0.05
 _CAPACITY = 1 << 20
 _Z_STEP = 0.05
 _Z_BINS = 100
@@ -90,6 +93,33 @@ def sparsification_curves(points: ScoredPoints, distance: np.ndarray) -> dict[st
     return curves
 
 
+def flying_pixels(points: ScoredPoints, edge: np.ndarray) -> dict[str, float]:
+    """How well the standard deviation finds flying pixels: those near a depth edge with a relative error over 20 %.
+
+    Args:
+        points: scored points.
+        edge: (M,) bool, True where a depth edge is near (see ``metrics.near_depth_edge``).
+
+    Returns:
+        ``flying_share``: share of the points that are flying. ``flying_dropped_at_5_percent``: share of the flying ones
+        that are gone when the 5 % of the points with the largest standard deviation relative to depth are dropped (1 is
+        perfect, 0.05 is chance). ``max_relative_std_for_5_percent``: the ``output.max_relative_std`` that drops them.
+        NaN for fewer than ``MIN_POINTS`` points with estimate and standard deviation, or where nothing flies.
+    """
+    usable = points.covered & np.isfinite(points.std)
+    if np.count_nonzero(usable) < MIN_POINTS:
+        return dict.fromkeys(('flying_share', 'flying_dropped_at_5_percent', 'max_relative_std_for_5_percent'), np.nan)
+    points, edge = points.take(usable), edge[usable]
+    unsure = points.std / points.depth
+    limit = np.quantile(unsure, 1 - DROPPED)
+    flying = edge & (np.abs(points.depth - points.truth) > FLYING_ERROR * points.truth)
+    return {
+        'flying_share': float(flying.mean()),
+        'flying_dropped_at_5_percent': float((unsure[flying] > limit).mean()) if flying.any() else np.nan,
+        'max_relative_std_for_5_percent': float(limit),
+    }
+
+
 class PointSample:
     """Scored points of a whole recording in bounded memory: when there are too many, every second one is forgotten."""
 
@@ -101,11 +131,12 @@ class PointSample:
         self._parts: list[np.ndarray] = []
         self._size = 0
 
-    def add(self, points: ScoredPoints, distance: np.ndarray) -> None:
+    def add(self, points: ScoredPoints, distance: np.ndarray, edge: np.ndarray) -> None:
         """Take in the points of one image, in order."""
         taken = np.arange(self._next, len(points), self._stride)
         self._next = self._next + self._stride * len(taken) - len(points)
-        rows = np.stack([points.u, points.v, points.truth, points.depth, points.std, distance], axis=1)[taken]
+        columns = [points.u, points.v, points.truth, points.depth, points.std, distance, edge]
+        rows = np.stack(columns, axis=1)[taken]
         self._parts.append(rows.astype(np.float32))
         self._size += len(rows)
         while self._size > self._capacity:
@@ -115,10 +146,10 @@ class PointSample:
             self._parts = [rows[::2].copy()]
             self._size = len(self._parts[0])
 
-    def points(self) -> tuple[ScoredPoints, np.ndarray]:
-        """Points of the sample, and their distances to the nearest measurement in pixels."""
-        rows = np.concatenate(self._parts) if self._parts else np.zeros((0, 6), np.float32)
-        return ScoredPoints(*rows[:, :5].T), rows[:, 5]
+    def points(self) -> tuple[ScoredPoints, np.ndarray, np.ndarray]:
+        """Points of the sample, their distances to the nearest measurement in pixels, and whether an edge is near."""
+        rows = np.concatenate(self._parts) if self._parts else np.zeros((0, 7), np.float32)
+        return ScoredPoints(*rows[:, :5].T), rows[:, 5], rows[:, 6] > 0
 
 
 class CalibrationCurve:

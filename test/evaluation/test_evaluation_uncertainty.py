@@ -3,9 +3,17 @@ import pytest
 from test_evaluation_metrics import points, random_points
 
 from depth_ros.evaluation.flicker import FlickerMeter
-from depth_ros.evaluation.metrics import ScoredPoints
+from depth_ros.evaluation.metrics import ScoredPoints, near_depth_edge
 from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
-from depth_ros.evaluation.uncertainty import CalibrationCurve, PointSample, ause, sparsification, sparsification_curves
+from depth_ros.evaluation.uncertainty import (
+    CalibrationCurve,
+    PointSample,
+    ause,
+    flying_pixels,
+    sparsification,
+    sparsification_curves,
+)
+from depth_ros.types import SparseDepth
 
 NS = 1_000_000_000
 
@@ -39,12 +47,46 @@ def test_too_few_points_give_no_ause():
     assert all(np.isnan(value) for value in ause(points([5] * 10, [6] * 10), np.zeros(10)).values())
 
 
+def test_flying_pixels_by_hand():
+    # 100 points at 10 m: six are 3 m off, four of them at an edge; of those, three are among the five least sure.
+    depth, std = np.full(100, 10.0), np.linspace(0.1, 0.2, 100)
+    depth[:6] = 13
+    edge = np.zeros(100, bool)
+    edge[[0, 1, 2, 3, 50]] = True
+    std[[0, 1, 2]] = 13.0
+    std[[60, 61]] = 10.0
+    found = flying_pixels(points(np.full(100, 10.0), depth, std), edge)
+    assert found['flying_share'] == pytest.approx(0.04)
+    assert found['flying_dropped_at_5_percent'] == pytest.approx(0.75)
+    assert 0.02 < found['max_relative_std_for_5_percent'] < 1
+    still = flying_pixels(points(np.full(100, 10.0), np.full(100, 10.0), std), edge)
+    assert still['flying_share'] == 0
+    assert np.isnan(still['flying_dropped_at_5_percent'])
+    assert all(np.isnan(value) for value in flying_pixels(points([5] * 10, [9] * 10), np.ones(10, bool)).values())
+
+
+def test_edges_are_found_beside_and_not_along_the_ground():
+    def sparse(columns, rows, depth):
+        values = [np.asarray(column, np.float32) for column in (columns, rows, depth, np.ones(len(depth)))]
+        return SparseDepth(*values, shape=(60, 400))
+
+    # A pole at 5 m before a wall at 10 m, given; withheld points beside it and far from it; ground that recedes by rows.
+    columns = np.arange(0, 400, 2)
+    given = sparse(columns, np.full(200, 20), np.where(np.abs(columns - 200) < 3, 5.0, 10.0))
+    withheld = sparse([206, 300, 100, 100], [21, 21, 50, 46], [10, 10, 6, 9])
+    edge = near_depth_edge(given, withheld)
+    assert edge[withheld.row, withheld.column].tolist() == [True, False, False, False]
+    assert not near_depth_edge(sparse([], [], []), sparse([], [], [])).any()
+
+
 def test_sample_is_bounded_even_and_deterministic():
     samples = [PointSample(capacity=1000) for _ in range(2)]
     for k in range(70):
         part = points(np.full(97, 1.0 + k), np.arange(97) + 97 * k + 1.0)
         for item in samples:
-            item.add(part, np.zeros(97, np.float32))
+            item.add(part, np.zeros(97, np.float32), part.truth > 30)
+    sampled, _, edge = samples[0].points()
+    np.testing.assert_array_equal(edge, sampled.truth > 30)
     first, second = (item.points()[0] for item in samples)
     np.testing.assert_array_equal(first.depth, second.depth)
     assert 500 <= len(first) <= 1000
@@ -104,7 +146,8 @@ def test_method_score_pools_points_and_averages_images():
     for k, (truth, depth) in enumerate((([10] * 30, [11] * 30), ([10] * 10, [13] * 10))):
         part = points(truth, depth)
         common = np.arange(len(part)) < 10
-        score.add(k * NS // 10, (10, 10), part, np.zeros(len(part), np.float32), common, 5_000_000)
+        distance, edge = np.zeros(len(part), np.float32), np.ones(len(part), bool)
+        score.add(k * NS // 10, (10, 10), part, distance, edge, common, 5_000_000)
     entry = score.document()
     assert entry['pooled']['mae'] == pytest.approx((30 * 1 + 10 * 3) / 40)
     assert entry['per_image']['mae'] == pytest.approx((1 + 3) / 2)
@@ -116,7 +159,8 @@ def test_method_score_pools_points_and_averages_images():
 def test_images_without_truth_do_not_spoil_the_mean():
     score = MethodScore('m', (0.0, 80.0))
     for part in (random_points(), points([], [])):
-        score.add(0, (10, 10), part, np.zeros(len(part), np.float32), np.ones(len(part), bool), 1)
+        everywhere = np.ones(len(part), bool)
+        score.add(0, (10, 10), part, np.zeros(len(part), np.float32), everywhere, everywhere, 1)
     assert score.document()['per_image']['mae'] == pytest.approx(random_points().sums().metrics()['mae'])
 
 
