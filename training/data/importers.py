@@ -16,7 +16,7 @@ from depth_ros.geometry.projection import project
 from depth_ros.geometry.rings import infer_rings
 from depth_ros.settings import ProjectionSettings
 from depth_ros.types import Camera, LidarScan
-from depth_ros_training.data.sample import UNKNOWN_RING, Sample, empty_points
+from depth_ros_training.data.sample import UNKNOWN_RING, Sample, SourceImage, empty_points
 
 # Focal length of a camera that nobody calibrated, in units of its longer side: a horizontal view of 60 degrees.
 _ASSUMED_FOCAL = 0.87
@@ -28,9 +28,8 @@ def read_frame(folder: Path, projection: ProjectionSettings = ProjectionSettings
     """Read one frame.
 
     Args:
-        folder: ``image.jpg`` and ``calib.json`` with either ``points.npz`` (lidar; ``gt_disp.png`` adds true
-        disparity) or
-            ``depth.png`` or ``disparity.png``.
+        folder: ``image.jpg`` and ``calib.json`` with either ``points.npz`` (lidar; ``gt_disp.png`` adds true disparity,
+            ``right.jpg`` a stereo partner) or ``depth.png`` or ``disparity.png``.
         projection: which points count.
 
     Returns:
@@ -69,7 +68,27 @@ def _lidar_frame(
     found = infer_rings(xyz)
     ring = np.full(len(points), UNKNOWN_RING, np.int16) if found is None else found[0][points.index].astype(np.int16)
     truth = read_true_depth(folder, calibration, camera.fx)
-    return Sample(_name(folder), _drive(calibration['drive_or_place']), image, camera, points, ring, truth)
+    return Sample(
+        _name(folder),
+        _drive(calibration['drive_or_place']),
+        image,
+        camera,
+        points,
+        ring,
+        truth,
+        others=_right_image(folder, calibration),
+    )
+
+
+def _right_image(folder: Path, calibration: dict[str, Any]) -> tuple[SourceImage, ...]:
+    """The right image of a rectified pair, if there is one."""
+    if not (folder / 'right.jpg').exists():
+        return ()
+    image = np.ascontiguousarray(_read_image(folder / 'right.jpg', cv2.IMREAD_COLOR)[:, :, ::-1])
+    camera = _camera({'K': calibration['right_K']}, image.shape[:2])
+    right_from_left = np.eye(4)
+    right_from_left[0, 3] = -calibration['left_from_right_baseline_m']
+    return (SourceImage(image, camera, right_from_left, 'stereo'),)
 
 
 def _dense_frame(folder: Path, calibration: dict[str, Any], image: np.ndarray, camera: Camera) -> Sample:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ from depth_ros.errors import OutputError, RecordingError
 from depth_ros.files import output_errors, whole_file
 from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.types import Camera
-from depth_ros_training.data.sample import Sample
+from depth_ros_training.data.sample import Sample, SourceImage
 
 _INDEX = 'index.json'
 _JPEG_QUALITY = 95
@@ -52,14 +52,8 @@ class SampleWriter:
             OutputError: the disk is full or not writable; nothing half-written is left.
         """
         name = f'{len(self._index):06d}.npz'
-        camera = sample.camera
         parts = {
-            'image': cv2.imencode('.jpg', sample.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1],
-            'size': np.array([camera.width, camera.height]),
-            'intrinsics': np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
-            'model': np.array(camera.model),
-            'distortion': camera.distortion,
-            'rotation': camera.rotation,
+            **_image_parts('', sample.image, sample.camera),
             'u': sample.points.u,
             'v': sample.points.v,
             'depth': sample.points.depth,
@@ -70,6 +64,12 @@ class SampleWriter:
         }
         if sample.truth is not None:
             parts['truth'] = sample.truth.astype(np.float16) if np.nanmax(sample.truth) < 6e4 else sample.truth
+        for number, other in enumerate(sample.others):
+            prefix = f'other_{number}_'
+            parts |= _image_parts(prefix, other.image, other.camera)
+            parts[prefix + 'camera_from_reference'] = other.camera_from_reference
+            parts[prefix + 'kind'] = np.array(other.kind)
+            parts[prefix + 'offset_ns'] = np.array(other.offset_ns)
         with whole_file(self._folder / name) as path, open(path, 'wb') as file:
             np.savez(file, **parts)
         self._index.append({'file': name, 'name': sample.name, 'recording': sample.recording})
@@ -114,26 +114,25 @@ class SampleFolder(Sequence):
                 content = {key: parts[key] for key in parts.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise RecordingError(f'sample {str(path)!r} is missing or damaged: {error}') from error
-        width, height = (int(value) for value in content['size'])
-        fx, fy, cx, cy = (float(value) for value in content['intrinsics'])
-        camera = Camera(
-            width,
-            height,
-            fx,
-            fy,
-            cx,
-            cy,
-            model=str(content['model']),
-            distortion=content['distortion'],
-            rotation=content['rotation'],
-        )
+        image, camera = _image_of(content, '')
         points = ProjectedPoints(
             content['u'], content['v'], content['depth'], content['index'], content['slide'].astype(np.float32)
         )
-        image = np.ascontiguousarray(cv2.imdecode(content['image'], cv2.IMREAD_COLOR)[:, :, ::-1])
         truth = content['truth'].astype(np.float32) if 'truth' in content else None
+        others = []
+        while (prefix := f'other_{len(others)}_') + 'image' in content:
+            transform, kind = content[prefix + 'camera_from_reference'], str(content[prefix + 'kind'])
+            others.append(SourceImage(*_image_of(content, prefix), transform, kind, int(content[prefix + 'offset_ns'])))
         return Sample(
-            entry['name'], entry['recording'], image, camera, points, content['ring'], truth, bool(content['metric'])
+            entry['name'],
+            entry['recording'],
+            image,
+            camera,
+            points,
+            content['ring'],
+            truth,
+            bool(content['metric']),
+            tuple(others),
         )
 
 
@@ -148,3 +147,33 @@ class _Part(Sequence):
 
     def __getitem__(self, number: int) -> Sample:
         return self._folder[self._numbers[number]]
+
+
+def _image_parts(prefix: str, image: np.ndarray, camera: Camera) -> dict[str, np.ndarray]:
+    """An image and its camera as arrays."""
+    return {
+        prefix + 'image': cv2.imencode('.jpg', image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1],
+        prefix + 'size': np.array([camera.width, camera.height]),
+        prefix + 'intrinsics': np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+        prefix + 'model': np.array(camera.model),
+        prefix + 'distortion': camera.distortion,
+        prefix + 'rotation': camera.rotation,
+    }
+
+
+def _image_of(content: Mapping[str, np.ndarray], prefix: str) -> tuple[np.ndarray, Camera]:
+    """The image and its camera that ``_image_parts`` laid out."""
+    width, height = (int(value) for value in content[prefix + 'size'])
+    fx, fy, cx, cy = (float(value) for value in content[prefix + 'intrinsics'])
+    camera = Camera(
+        width,
+        height,
+        fx,
+        fy,
+        cx,
+        cy,
+        model=str(content[prefix + 'model']),
+        distortion=content[prefix + 'distortion'],
+        rotation=content[prefix + 'rotation'],
+    )
+    return np.ascontiguousarray(cv2.imdecode(content[prefix + 'image'], cv2.IMREAD_COLOR)[:, :, ::-1]), camera
