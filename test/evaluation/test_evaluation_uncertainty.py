@@ -70,7 +70,7 @@ def test_edges_are_found_beside_and_not_along_the_ground():
         values = [np.asarray(column, np.float32) for column in (columns, rows, depth, np.ones(len(depth)))]
         return SparseDepth(*values, shape=(60, 400))
 
-    # A pole at 5 m before a wall at 10 m, given; withheld points beside it and far from it; ground that recedes by rows.
+    # A pole at 5 m before a wall at 10 m, given. Withheld points beside and far from it. Ground that recedes by rows.
     columns = np.arange(0, 400, 2)
     given = sparse(columns, np.full(200, 20), np.where(np.abs(columns - 200) < 3, 5.0, 10.0))
     withheld = sparse([206, 300, 100, 100], [21, 21, 50, 46], [10, 10, 6, 9])
