@@ -86,7 +86,9 @@ class DepthPipeline:
 
         With lidar within ``pairing.max_age`` the nearest sweep is used (``pairing.scans`` of them where odometry covers
         their times). Where odometry does not cover the times, or its frame is not joined with the lidar's, the sweep is
-        taken as it is and its standard deviation grows with its age. Without lidar the frame is refused, by name.
+        taken as it is and its standard deviation grows with its age. Without lidar, or without a point of it in the
+        image, estimators that do not need it answer from the image alone, and the basis of the estimate says so; for
+        the others the frame is refused, by name.
 
         Args:
             frame: the image.
@@ -95,12 +97,13 @@ class DepthPipeline:
             Depth, standard deviation, and what they rest on.
 
         Raises:
-            FrameRefused: ``zero_stamp``, ``no_lidar`` or ``no_overlap``.
+            FrameRefused: ``zero_stamp``; of an estimator that needs lidar ``no_lidar``, ``no_overlap`` or
+                ``all_withheld``; of one with weights ``not_finite``, ``out_of_memory`` or ``engine_failed``.
             TransformError: lidar and camera are not joined.
         """
         settings, started = self.settings, time.perf_counter_ns()
         self.odometry_unused = ''
-        moved = self._moved(frame)
+        moved, without_lidar = self._moved_or_why_not(frame)
         paired = time.perf_counter_ns()
         inputs, input_std, withheld = [], [], []
         for scan, motion in moved:
@@ -114,16 +117,13 @@ class DepthPipeline:
             input_std.append(np.full(len(points), std, np.float32))
         sparse, measured = self._measurements(inputs, input_std, frame)
         scored = self._scored(withheld, measured, frame) if withheld else None
-        if len(sparse) == 0:
-            raise FrameRefused(
-                'no_overlap',
-                f'none of {sum(len(scan) for scan, _ in moved)} lidar points falls into the image; check the '
-                'transform between lidar and camera, and the intrinsics',
-            )
+        if moved and len(sparse) == 0:
+            without_lidar = self._nothing_in_the_image(moved, sum(map(len, withheld)))
         projected = time.perf_counter_ns()
         depth, std = estimate_depth(self.estimator, frame, sparse, settings)
         estimated = time.perf_counter_ns()
-        basis = Basis(len(moved), len(sparse), frame.stamp_ns - moved[0][0].mid_ns, moved[0][1].kind)
+        age_ns, motion_kind = (frame.stamp_ns - moved[0][0].mid_ns, moved[0][1].kind) if moved else (0, 'no_lidar')
+        basis = Basis(len(moved), len(sparse), age_ns, motion_kind, without_lidar)
         stages = {'pair': paired - started, 'project': projected - paired, 'estimate': estimated - projected}
         return DepthEstimate(frame, depth, std, sparse, scored, basis, stages)
 
@@ -141,6 +141,27 @@ class DepthPipeline:
             TransformError: lidar and camera are not joined.
         """
         return [(scan, self._projected(scan, motion, frame)) for scan, motion in self._moved(frame)]
+
+    def _moved_or_why_not(self, frame: Frame) -> tuple[list[tuple[LidarScan, PointMotion]], str]:
+        try:
+            return self._moved(frame), ''
+        except FrameRefused as refusal:
+            if refusal.reason != 'no_lidar' or self.estimator.needs_lidar:
+                raise
+            return [], str(refusal)
+
+    def _nothing_in_the_image(self, moved: list[tuple[LidarScan, PointMotion]], num_withheld: int) -> str:
+        """Why an image has no measurement, though there is a sweep; refuses where the estimator needs one."""
+        if num_withheld:
+            reason, text = 'all_withheld', f'all {num_withheld} lidar points in the image were withheld'
+        else:
+            reason, text = 'no_overlap', (
+                f'none of {sum(len(scan) for scan, _ in moved)} lidar points falls into the image; check the '
+                'transform between lidar and camera, and the intrinsics'
+            )
+        if self.estimator.needs_lidar:
+            raise FrameRefused(reason, text)
+        return text
 
     def _moved(self, frame: Frame) -> list[tuple[LidarScan, PointMotion]]:
         """Sweeps for an image and how they move; without poses the nearest alone."""
@@ -206,7 +227,7 @@ class DepthPipeline:
         self, parts: list[ProjectedPoints], std: list[np.ndarray], frame: Frame
     ) -> tuple[SparseDepth, ProjectedPoints]:
         shape = frame.camera.shape
-        points, std_all = concatenate(parts), np.concatenate(std)
+        points, std_all = concatenate(parts), np.concatenate([*std, np.zeros(0, np.float32)])
         nearest = nearest_per_pixel(points, shape)
         points, std_all = points.take(nearest), std_all[nearest]
         everything = points

@@ -250,16 +250,19 @@ class Basis:
 
     Attributes:
         num_scans: lidar sweeps used.
-        num_points: visible lidar points used.
-        lidar_age_ns: image stamp minus the time of the nearest sweep used, ns; negative = the sweep came later.
+        num_points: visible lidar points used; 0 = depth comes from the image alone.
+        lidar_age_ns: image stamp minus the time of the nearest sweep used, ns; negative = the sweep came later; 0
+            without a sweep.
         motion: ``deskewed`` (each point moved by its own time), ``compensated`` (sweep moved as a whole),
-            ``assumed_static`` (no poses known at these times).
+            ``assumed_static`` (no poses known at these times), ``no_lidar`` (no sweep, nothing to move).
+        without_lidar: why ``num_points`` is 0, one line; '' if it is not.
     """
 
     num_scans: int
     num_points: int
     lidar_age_ns: int
     motion: str
+    without_lidar: str = ''
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from depth_ros.errors import FrameRefused, TransformError
-from depth_ros.evaluation.holdout import fraction_holdout
+from depth_ros.evaluation.holdout import fraction_holdout, full_holdout
 from depth_ros.geometry.rigid import TransformTree, rigid
 from depth_ros.pipeline import DepthPipeline, FrameQueue
 from depth_ros.settings import from_flat
@@ -19,6 +19,7 @@ class Recorder:
     """An estimator that hands back what it was given."""
 
     name = 'recorder'
+    needs_lidar = True
 
     def __init__(self):
         self.sparse = None
@@ -121,6 +122,43 @@ def test_refusals_are_named():
         pipeline.process(frame(13 * S))
     pipeline.add_scan(wall(5, 14 * S))
     assert np.nanmedian(pipeline.process(frame(14 * S)).depth) == 5, 'the next good frame is answered'
+
+
+def test_an_estimator_that_needs_no_lidar_answers_where_there_is_none_and_says_so():
+    pipeline = make_pipeline(holdout=fraction_holdout(0.1))
+    pipeline.estimator.needs_lidar = False
+    estimate = pipeline.process(frame(10 * S))
+    assert len(pipeline.estimator.sparse) == 0
+    assert (estimate.basis.num_scans, estimate.basis.num_points, estimate.basis.motion) == (0, 0, 'no_lidar')
+    assert estimate.basis.without_lidar == 'no lidar has come yet'
+    assert estimate.withheld is None
+    pipeline.add_scan(wall(5, 10 * S))
+    assert '+1.000 s older' in pipeline.process(frame(11 * S)).basis.without_lidar, 'it stopped'
+    pipeline.add_scan(wall(-5, 12 * S))
+    behind = pipeline.process(frame(12 * S)).basis
+    assert 'none of 63 lidar points falls into the image' in behind.without_lidar
+    assert (behind.num_scans, behind.num_points) == (1, 0)
+    pipeline.add_scan(wall(5, 13 * S))
+    good = pipeline.process(frame(13 * S)).basis
+    assert good.num_points > 0
+    assert not good.without_lidar, 'as soon as there is lidar, it is used'
+    pipeline.add_scan(wall(5, 14 * S, frame_id='other_lidar'))
+    with pytest.raises(TransformError):
+        pipeline.process(frame(14 * S))
+    with pytest.raises(FrameRefused, match='stamped 0'):
+        pipeline.process(frame(0))
+
+
+def test_all_points_withheld_is_a_refusal_of_its_own_and_they_can_score():
+    pipeline = make_pipeline(holdout=full_holdout)
+    pipeline.add_scan(wall(5, 10 * S))
+    with pytest.raises(FrameRefused, match='63 lidar points') as caught:
+        pipeline.process(frame(10 * S))
+    assert caught.value.reason == 'all_withheld'
+    pipeline.estimator.needs_lidar = False
+    estimate = pipeline.process(frame(10 * S))
+    assert len(estimate.sparse) == 0
+    assert len(estimate.withheld) == 63
 
 
 def test_a_bag_that_loops_starts_afresh():

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     holdout = parser.add_mutually_exclusive_group()
     holdout.add_argument(
-        '--input-rings', type=int, metavar='N', help='give the methods N evenly spaced lidar rings, score on the others'
+        '--input-rings',
+        type=int,
+        metavar='N',
+        help='give the methods N evenly spaced lidar rings, score on the others; 0 = give no lidar, score on all of it',
     )
     holdout.add_argument(
         '--ring-step', type=int, metavar='N', help='give the methods every N-th lidar ring, score on the others'
@@ -49,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--input-fraction',
         type=float,
         metavar='F',
-        help=f'give the methods this share of the points, score on the others (default: {DEFAULT_INPUT_FRACTION})',
+        help='give the methods this share of the points, score on the others; 0 = give no lidar, score on all of it '
+        f'(default: {DEFAULT_INPUT_FRACTION})',
     )
     topic_arguments.add_topic_arguments(parser)
     parser.add_argument('--max-frames', type=int, default=0, metavar='N', help='stop after N images')
@@ -103,9 +107,9 @@ def write_results(arguments: argparse.Namespace) -> Evaluation:
     settings = topic_arguments.settings(arguments)
     options = EvaluationOptions(
         methods=tuple(name.strip() for name in arguments.method.split(',') if name.strip()),
-        input_rings=_input_rings(arguments.input_rings),
+        input_rings=arguments.input_rings or 0,
         ring_step=_ring_step(arguments.ring_step),
-        input_fraction=DEFAULT_INPUT_FRACTION if arguments.input_fraction is None else arguments.input_fraction,
+        input_fraction=_input_fraction(arguments),
         max_depth=arguments.max_depth,
         max_frames=arguments.max_frames,
         every=arguments.every,
@@ -219,11 +223,11 @@ def _write_overview(path: Path, evaluation: Evaluation) -> None:
         path.write_bytes(data.tobytes())
 
 
-def _input_rings(value: int | None) -> int:
-    # 0 means "withhold points" inside, and nothing that a user can ask for.
-    if value is not None and value < 1:
-        raise SettingsError(f'input rings are {value}, expected at least 1')
-    return value or 0
+def _input_fraction(arguments: argparse.Namespace) -> float:
+    # No rings and no points are one thing.
+    if arguments.input_rings == 0:
+        return 0.0
+    return DEFAULT_INPUT_FRACTION if arguments.input_fraction is None else arguments.input_fraction
 
 
 def _ring_step(value: int | None) -> int:

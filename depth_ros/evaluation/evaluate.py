@@ -18,7 +18,7 @@ from depth_ros.bags.select import TopicOverrides
 from depth_ros.errors import BagError, FrameRefused, SettingsError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.registry import create_estimator
-from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, ring_holdout, ring_step_holdout
+from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, full_holdout, ring_holdout, ring_step_holdout
 from depth_ros.evaluation.metrics import MAX_DEPTH, distance_to_measurement, near_depth_edge, range_edges, sample
 from depth_ros.evaluation.replay import Event, ReplayCounts, replay
 from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
@@ -52,7 +52,7 @@ class EvaluationOptions:
         methods: estimators to compare; () = the one of the settings.
         input_rings: lidar rings given to the estimators, the rest is withheld; 0 = withhold points instead.
         ring_step: every n-th ring is given to the estimators, the rest is withheld; 0 = see ``input_rings``.
-        input_fraction: share of the points given to the estimators where both are 0.
+        input_fraction: share of the points given to the estimators where both are 0; 0 = no lidar at all is given.
         max_depth: metres; farther truth does not count.
         max_frames: images answered at most; 0 = all.
         every: only every n-th image is answered.
@@ -71,8 +71,8 @@ class EvaluationOptions:
     pictures: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.input_fraction < 1:
-            raise SettingsError(f'input fraction is {self.input_fraction}, expected more than 0 and less than 1')
+        if not 0 <= self.input_fraction < 1:
+            raise SettingsError(f'input fraction is {self.input_fraction}, expected 0 up to, not including, 1')
         for name, least in (('input_rings', 0), ('ring_step', 0), ('max_frames', 0), ('every', 1)):
             if getattr(self, name) < least:
                 raise SettingsError(f'{name.replace("_", " ")} is {getattr(self, name)}, expected at least {least}')
@@ -83,6 +83,11 @@ class EvaluationOptions:
         twice = [name for name, count in Counter(self.methods).items() if count > 1]
         if twice:
             raise SettingsError(f'method {twice[0]!r} is asked for twice, expected each once')
+
+    @property
+    def gives_lidar(self) -> bool:
+        """False if estimators get the image alone, and all points are there to score them."""
+        return bool(self.input_rings or self.ring_step or self.input_fraction)
 
 
 @dataclass(eq=False)
@@ -127,6 +132,11 @@ def evaluate(
         KeyboardInterrupt: it was interrupted before the first image was answered.
     """
     estimators = {name: create_estimator(settings, name) for name in options.methods or (settings.estimator.method,)}
+    blind = [name for name, estimator in estimators.items() if estimator.needs_lidar]
+    if blind and not options.gives_lidar:
+        raise SettingsError(
+            f'method {blind[0]!r} needs lidar and none is to be given; leave it out, or give some rings or points'
+        )
     with Recording(bag, options.overrides, settings) as recording:
         if not recording.selection.points:
             raise BagError(
@@ -145,6 +155,8 @@ def evaluate(
 
 
 def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> Holdout:
+    if not options.gives_lidar:
+        return full_holdout
     if not options.input_rings and not options.ring_step:
         return fraction_holdout(1 - options.input_fraction)
     with Recording(bag, options.overrides, settings) as ahead:
@@ -156,6 +168,9 @@ def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> Holdo
 
 def _holdout_facts(holdout: Holdout, options: EvaluationOptions) -> dict[str, Any]:
     """What to say about the hold-out, once the recording has been replayed."""
+    if not options.gives_lidar:
+        text = 'no lidar was given: depth comes from the image alone; all lidar points were withheld'
+        return {'kind': 'all', 'text': text}
     if not isinstance(holdout, LidarHoldout):
         given = f'{100 * options.input_fraction:.3g} %'
         share = f'{100 * (1 - options.input_fraction):.3g} %'
@@ -202,6 +217,7 @@ class _Run:
         self.motion: Counter[str] = Counter()
         self.stages: dict[str, list[int]] = {}
         self.ages_ns: list[int] = []
+        self.without_lidar = 0
         self.answered = 0
         self.interrupted = False
 
@@ -237,7 +253,7 @@ class _Run:
                 depth[name], std[name], times[name] = estimate.depth, estimate.std, estimate.stage_ns['estimate']
             else:
                 started = time.perf_counter_ns()
-                depth[name], std[name] = estimate_depth(estimator, estimate.frame, estimate.sparse, self.settings)
+                depth[name], std[name] = self._beside(name, estimator, estimate)
                 times[name] = time.perf_counter_ns() - started
         truth = estimate.withheld if estimate.withheld is not None else _nothing(estimate.frame.camera.shape)
         scored = {name: sample(depth[name], std[name], truth, self.options.max_depth) for name in depth}
@@ -256,10 +272,25 @@ class _Run:
             listener.add_estimate(estimate)
         self.answered += 1
         self.motion[estimate.basis.motion] += 1
-        self.ages_ns.append(estimate.basis.lidar_age_ns)
+        if estimate.basis.num_scans:
+            self.ages_ns.append(estimate.basis.lidar_age_ns)
+        self.without_lidar += not estimate.basis.num_points
         for stage, duration in estimate.stage_ns.items():
             if stage != 'estimate':
                 self.stages.setdefault(stage, []).append(duration)
+
+    def _beside(self, name: str, estimator: Estimator, estimate: DepthEstimate) -> tuple[np.ndarray, np.ndarray]:
+        """What another method makes of the same input; unknown everywhere where it has no answer."""
+        try:
+            if len(estimate.sparse) == 0 and estimator.needs_lidar:
+                raise FrameRefused('no_lidar', estimate.basis.without_lidar)
+            return estimate_depth(estimator, estimate.frame, estimate.sparse, self.settings)
+        except FrameRefused as refusal:
+            reason = f'{name}: {refusal.reason}'
+            self.refused[reason] += 1
+            self.refusals.setdefault(reason, str(refusal))
+            unknown = np.full(estimate.frame.camera.shape, np.nan, np.float32)
+            return unknown, unknown
 
     def nothing_text(self, bag: Path) -> str:
         """Why there is no result at all."""
@@ -277,7 +308,7 @@ class _Run:
         for entry in methods.values():
             entry['latency_ms'] = {**shared, **entry['latency_ms']}
         chosen, reader = self.recording.selection, self.recording.reader
-        ages = np.abs(self.ages_ns)
+        ages = np.abs(self.ages_ns) if self.ages_ns else np.full(1, np.nan)
         return {
             'methods': methods,
             'bag': {
@@ -292,6 +323,7 @@ class _Run:
                 'images': self.counts.num_frames,
                 'images_in_bag': self.recording.num_frames,
                 'answered': self.answered,
+                'answered_without_lidar': self.without_lidar,
                 'refused': dict(self.refused),
                 'refused_because': self.refusals,
                 'dropped_from_queue': self.counts.num_dropped,

@@ -47,6 +47,11 @@ def fraction_holdout(share_withheld: float) -> Holdout:
     return choose
 
 
+def full_holdout(scan: LidarScan) -> np.ndarray:
+    """Withhold all points: (N,) bool, all True. For estimators that answer from the image alone."""
+    return np.ones(len(scan), np.bool_)
+
+
 @dataclass(frozen=True, eq=False)
 class RingHoldout:
     """Keeps some rings of a lidar and withholds all others.

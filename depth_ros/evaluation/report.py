@@ -328,10 +328,11 @@ def _running(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
     ])
     motion = {
         'deskewed': 'every point moved by its own time', 'compensated': 'sweep moved as a whole',
-        'assumed_static': 'no poses known: taken as it is',
+        'assumed_static': 'no poses known: taken as it is', 'no_lidar': 'no sweep to move',
     }
     facts = [
         ('images read', counts['images']), ('answered', counts['answered']),
+        ('answered from the image alone', counts['answered_without_lidar']),
         *((f'refused: {reason}', count) for reason, count in counts['refused'].items()),
         ('dropped from the waiting queue', counts['dropped_from_queue']),
         ('left out by --every', counts['skipped_by_every']),

@@ -91,9 +91,12 @@ def project(
 
 
 def concatenate(parts: list[ProjectedPoints]) -> ProjectedPoints:
-    """Put several sweeps together; ``index`` keeps its meaning within each."""
+    """Put several sweeps together, or none; ``index`` keeps its meaning within each."""
     if len(parts) == 1:
         return parts[0]
+    if not parts:
+        none = np.zeros(0, np.float32)
+        return ProjectedPoints(none, none, none, np.zeros(0, np.int32), np.zeros((0, 2), np.float32))
     names = ('u', 'v', 'depth', 'index', 'slide')
     return ProjectedPoints(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 

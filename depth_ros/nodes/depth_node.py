@@ -101,6 +101,7 @@ class DepthNode(LifecycleNode):
         except BaseException:
             self._release()
             raise
+        self._health.inputs['points'].required = self._estimator.needs_lidar
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._every('report', settings.diagnostics.period, self._report)
         device, warning = runs_on(self._estimator)

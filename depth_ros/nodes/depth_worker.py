@@ -165,19 +165,21 @@ class DepthWorker:
         estimate = self._pipeline.process(frame)
         if self._pipeline.odometry_unused:
             self._refuse('odometry_unused', self._pipeline.odometry_unused)
+        basis = estimate.basis
+        if basis.without_lidar and self._health.did_without_lidar(basis.without_lidar):
+            self._logger.warning(f'depth comes from the image alone, without lidar: {basis.without_lidar}')
         output_ns = self._outputs.publish(estimate, settings.output)
         published = time.perf_counter_ns()
-        basis = estimate.basis
         self._health.answer(
             decode_ns + published - started, time.monotonic_ns() - arrived_ns,
             {'decode': decode_ns, **estimate.stage_ns, **output_ns},
             f'{basis.num_scans} scan(s), {basis.num_points} points, {basis.lidar_age_ns / 1e6:+.0f} ms old, '
             f'{basis.motion}',
         )
-        if settings.grading.withhold > 0:
-            self._health.grade(score(estimate), settings.grading.window)
-        else:
+        if settings.grading.withhold == 0:
             self._health.ungraded()
+        elif estimate.withheld is not None:
+            self._health.grade(score(estimate), settings.grading.window)
 
     def _now_ns(self) -> int:
         """Clock of the node; where a simulated clock stands still (end of a bag), time goes on by the machine's."""

@@ -63,6 +63,7 @@ def estimator_report(
         'device': device,
         'transforms': transforms,
         'answered': health.answered,
+        'answered without lidar': health.without_lidar.count,
         'waiting': waiting,
         'not answered, nobody listened': health.unwanted,
         'rests on': health.basis,
@@ -76,6 +77,10 @@ def estimator_report(
         return WARN, warning, values
     if not wanted:
         return OK, 'nobody subscribes to depth, so none is computed', values
+    if health.without_lidar.recent(now):
+        alone = health.without_lidar
+        text = f'depth comes from the image alone, without lidar ({alone.count} images so far): {alone.text}'
+        return WARN, text, values
     if recent:
         return OK, f'{method}: {recent / RECENT:.1f} Hz over {RECENT:.0f} s', values
     return WARN, f'{method}: no depth in the last {RECENT:.0f} s; see inputs and refusals', values

@@ -61,8 +61,8 @@ class InputHealth:
 
 
 @dataclass
-class RefusalHealth:
-    """One reason for which images or other messages were passed over."""
+class Tally:
+    """One thing that is not as it should be: how often, how recently, and in words."""
 
     count: int = 0
     text: str = ''
@@ -72,6 +72,17 @@ class RefusalHealth:
     def recent(self, now: float) -> int:
         """How often in the last ``RECENT`` seconds."""
         return sum(now - moment < RECENT for moment in self.times)
+
+    def add(self, text: str) -> bool:
+        """Count it; returns True if it should be logged: it is new, or was not logged for a while."""
+        now = time.monotonic()
+        self.count += 1
+        self.text = text
+        self.times.append(now)
+        if now - self.logged < RECENT:
+            return False
+        self.logged = now
+        return True
 
 
 class Health:
@@ -86,8 +97,9 @@ class Health:
         self.lock = threading.Lock()
         self.started = time.monotonic()
         self.inputs = {name: InputHealth(required=required) for name, required in inputs.items()}
-        self.refusals: dict[str, RefusalHealth] = {}
+        self.refusals: dict[str, Tally] = {}
         self.answered = 0
+        self.without_lidar = Tally()
         self.unwanted = 0
         self.answer_times: deque[float] = deque(maxlen=1000)
         self.processing_ms: deque[float] = deque(maxlen=_LATENCIES)
@@ -118,16 +130,13 @@ class Health:
         Returns:
             True if it should be logged: the reason is new or was not logged for a while.
         """
-        now = time.monotonic()
         with self.lock:
-            item = self.refusals.setdefault(reason, RefusalHealth())
-            item.count += 1
-            item.text = text
-            item.times.append(now)
-            if now - item.logged < RECENT:
-                return False
-            item.logged = now
-            return True
+            return self.refusals.setdefault(reason, Tally()).add(text)
+
+    def did_without_lidar(self, why: str) -> bool:
+        """Count an image that was answered without lidar; returns True if it should be logged."""
+        with self.lock:
+            return self.without_lidar.add(why)
 
     def answer(self, processing_ns: int, delay_ns: int, stages_ns: dict[str, int], basis: str) -> None:
         """Count an image whose depth was published."""

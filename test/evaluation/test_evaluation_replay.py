@@ -161,7 +161,7 @@ def test_max_frames_and_max_depth(street):
 
 
 @pytest.mark.parametrize('wrong', [
-    {'input_fraction': 1.0}, {'input_fraction': 0.0}, {'max_frames': -1}, {'every': 0}, {'max_depth': 0.0},
+    {'input_fraction': 1.0}, {'input_fraction': -0.1}, {'max_frames': -1}, {'every': 0}, {'max_depth': 0.0},
     {'methods': ('linear', 'linear')}, {'input_rings': -1}, {'ring_step': -2}, {'input_rings': 4, 'ring_step': 2},
 ])
 def test_options_out_of_range_are_errors(wrong):
