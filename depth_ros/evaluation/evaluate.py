@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -110,6 +110,7 @@ class Evaluation:
 def evaluate(
     bag: Path, settings: Settings, options: EvaluationOptions,
     progress: Callable[[int, int], None] = lambda done, total: None, listeners: Sequence[Listener] = (),
+    estimators: Mapping[str, Estimator] | None = None,
 ) -> Evaluation:
     """Replay a bag, withhold lidar points, and score every method on them.
 
@@ -122,6 +123,7 @@ def evaluate(
         options: what to evaluate, and how.
         progress: called with the number of images answered or refused, and how many there are.
         listeners: told of every estimate of the first method and of every pose, in the order of the replay.
+        estimators: by any names, in place of the methods of the options: to compare several checkpoints.
 
     Returns:
         The result; after an interrupt (SIGINT) that of the images done so far.
@@ -131,7 +133,9 @@ def evaluate(
         SettingsError: options or settings do not fit the recording.
         KeyboardInterrupt: it was interrupted before the first image was answered.
     """
-    estimators = {name: create_estimator(settings, name) for name in options.methods or (settings.estimator.method,)}
+    if estimators is None:
+        names = options.methods or (settings.estimator.method,)
+        estimators = {name: create_estimator(settings, name) for name in names}
     blind = [name for name, estimator in estimators.items() if estimator.needs_lidar]
     if blind and not options.gives_lidar:
         raise SettingsError(
@@ -202,7 +206,8 @@ class _Run:
     """State of one evaluation."""
 
     def __init__(
-        self, recording: Recording, settings: Settings, options: EvaluationOptions, estimators: dict[str, Estimator],
+        self, recording: Recording, settings: Settings, options: EvaluationOptions,
+        estimators: Mapping[str, Estimator],
         holdout: Holdout, progress: Callable[[int, int], None], listeners: Sequence[Listener],
     ) -> None:
         self.recording, self.settings, self.options = recording, settings, options

@@ -10,6 +10,7 @@ from depth_ros.cli.main import run_command
 # Command -> one line of help; see ``depth_ros.cli.main``.
 COMMANDS = {
     'cache': 'turn bags into a folder of training samples',
+    'acceptance': 'judge checkpoints on all recordings kept apart, beside the classical methods, in one table',
     'score': 'compare checkpoints with the classical methods on validation images',
     'fit': 'train a network, or go on with an interrupted training',
     'simulate': 'render drives through procedural worlds, with exact truth, into bags',
