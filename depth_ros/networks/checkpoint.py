@@ -20,15 +20,18 @@ _FORMAT = 'depth_ros 1'
 _KEY = 'depth_ros'
 
 
-def save_checkpoint(path: Path, network: DepthNet, facts: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, network: DepthNet, facts: Mapping[str, Any], half: bool = False) -> None:
     """Write a network, whole or not at all.
 
     Args:
         path: file to write (``.safetensors``).
         network: its weights and build.
         facts: what else to know of it, JSON: training settings, data, figures.
+        half: whether to store half precision; ``load_checkpoint`` gives full precision again, of the rounded values
+            (see ``round_to_half``).
 
     Raises:
+        CheckpointError: a value is too large for half precision.
         OutputError: the file cannot be written.
     """
     header = {
@@ -39,11 +42,23 @@ def save_checkpoint(path: Path, network: DepthNet, facts: Mapping[str, Any]) -> 
         'input': {'version': INPUT_VERSION, 'guide_channels': GUIDE_CHANNELS, 'stride': STRIDE, 'image': 'rgb 0..255'},
         'output': 'log(depth / scale), log of the standard deviation of that',
         **facts,
+        'stored': 'f16' if half else 'f32',
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    if half:
+        tensors = {name: _halved(name, value) for name, value in tensors.items()}
     content = save(tensors, {_KEY: json.dumps(header)})
     with whole_file(path) as part:
         part.write_bytes(content)
+
+
+def round_to_half(network: DepthNet) -> None:
+    """Round the weights of a network, which stays in full precision, to what half precision can hold.
+
+    Raises:
+        CheckpointError: a value is too large.
+    """
+    network.load_state_dict({name: _halved(name, value).to(value) for name, value in network.state_dict().items()})
 
 
 def load_checkpoint(path: Path) -> tuple[DepthNet, dict[str, Any]]:
@@ -86,8 +101,17 @@ def load_checkpoint(path: Path) -> tuple[DepthNet, dict[str, Any]]:
     broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(f'checkpoint {str(path)!r} holds values that are not finite in {broken[0]!r}')
-    network.load_state_dict(tensors)
+    network.load_state_dict({name: value.to(expected[name]) for name, value in tensors.items()})
     return network.eval(), facts
+
+
+def _halved(name: str, value: torch.Tensor) -> torch.Tensor:
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    if torch.isinf(half).any():
+        raise CheckpointError(f'weights {name!r} reach {value.abs().max():g}, too large for half precision')
+    return half
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

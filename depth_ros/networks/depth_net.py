@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from depth_ros.errors import SettingsError
 from depth_ros.networks.blocks import Level, UpLevel, conv
-from depth_ros.networks.encoders import ENCODERS, BackboneEncoder
+from depth_ros.networks.encoders import create_encoder
 from depth_ros.networks.layout import CANDIDATES, FAR, GUIDE_CHANNELS, LINEAR, MEAN, NEAR, PLANE, REACHED
 
 NAME = 'DepthNet'
@@ -35,7 +35,7 @@ class Size:
 
 
 SIZES = {
-    'small': Size((24, 48, 80, 128, 160), ((1,), (1, 1), (1, 1), (1, 2)), (1, 1, 1, 0), 16),
+    'small': Size((24, 48, 80, 128, 160), ((1,), (1,), (1,), (1, 2)), (1, 1, 1, 0), 16),
     'base': Size((48, 96, 160, 256, 320), ((1, 1), (1, 1, 1), (1, 1, 2), (1, 2, 1)), (3, 3, 3, 1), 32),
 }
 
@@ -77,23 +77,21 @@ class DepthNet(nn.Module):
         Args:
             size: one of ``SIZES``.
             encoder: one of ``encoders.ENCODERS``; ``conv`` has no backbone besides the network's own layers.
-            pretrained: whether the backbone starts from the weights of the model hub.
+            pretrained: whether the backbone starts from published weights.
 
         Raises:
-            SettingsError: no such size or encoder.
+            SettingsError: no such size or encoder, or its weights cannot be had.
             MissingDependencyError: a backbone needs a library that is not installed.
         """
         super().__init__()
         if size not in SIZES:
             raise SettingsError(f'network size is {size!r}, expected one of {", ".join(SIZES)}')
-        if encoder not in ENCODERS:
-            raise SettingsError(f'encoder is {encoder!r}, expected one of {", ".join(ENCODERS)}')
         self.size, self.encoder_name = size, encoder
         shape = SIZES[size]
         w2, w4, w8, w16, w32 = shape.widths
         self.camera_stem = conv(5, w2, stride=2)
         self.lidar_stem = conv(GUIDE_CHANNELS, w2, stride=2)
-        self.backbone = None if encoder == 'conv' else BackboneEncoder(encoder, shape.widths[1:], pretrained)
+        self.backbone = create_encoder(encoder, shape.widths[1:], pretrained)
         pairs = zip((w2, w4, w8, w16), (w4, w8, w16, w32), shape.encoder, strict=True)
         self.encoder = nn.ModuleList(Level(inputs, outputs, dilations) for inputs, outputs, dilations in pairs)
         pairs = zip((w32, w16, w8, w4), (w16, w8, w4, w2), (w16, w8, w4, shape.last), shape.decoder, strict=True)

@@ -1,4 +1,4 @@
-"""Image encoders by name, through the backbones of ``transformers``."""
+"""Image encoders by name: the light one for small networks, and backbones of ``transformers``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from depth_ros.errors import MissingDependencyError, SettingsError
 from depth_ros.networks.blocks import conv
+from depth_ros.networks.efficientnet_lite import EfficientNetLite
 
 # Mean and standard deviation of ImageNet, of 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,8 +25,31 @@ _RESNETS: dict[str, dict[str, Any]] = {
     'resnet34': {'depths': [3, 4, 6, 3], 'hidden_sizes': [64, 128, 256, 512], 'layer_type': 'basic'},
     'resnet50': {'depths': [3, 4, 6, 3], 'hidden_sizes': [256, 512, 1024, 2048], 'layer_type': 'bottleneck'},
 }
-ENCODERS = ('conv', *_HUB)
+_LIGHT = 'efficientnet_lite0'
+ENCODERS = ('conv', _LIGHT, *_HUB)
 _DINO_CELLS_PER_LEVEL = (4, 2, 1, 0.5)  # size of the maps for strides 4, 8, 16, 32, in units of stride 16
+
+
+def create_encoder(name: str, widths: tuple[int, int, int, int], pretrained: bool) -> nn.Module | None:
+    """Build an image encoder.
+
+    Args:
+        name: one of ``ENCODERS``.
+        widths: channels wanted at strides 4, 8, 16, 32.
+        pretrained: whether it starts from published weights.
+
+    Returns:
+        A module that maps (B, 3, H, W) 0..1 to four maps of features, None where it has none; None for ``conv``.
+
+    Raises:
+        SettingsError: no such encoder, or its weights cannot be had.
+        MissingDependencyError: it needs a library that is not installed.
+    """
+    if name not in ENCODERS:
+        raise SettingsError(f'encoder is {name!r}, expected one of {", ".join(ENCODERS)}')
+    if name == 'conv':
+        return None
+    return EfficientNetLite(widths, pretrained) if name == _LIGHT else BackboneEncoder(name, widths, pretrained)
 
 
 class BackboneEncoder(nn.Module):
@@ -35,17 +59,15 @@ class BackboneEncoder(nn.Module):
         """Build the backbone.
 
         Args:
-            name: one of ``ENCODERS`` but ``conv``.
+            name: a backbone of ``transformers``, one of ``ENCODERS``.
             widths: channels wanted at strides 4, 8, 16, 32.
             pretrained: True = with the weights of the model hub, which are downloaded if the machine has none yet.
 
         Raises:
-            SettingsError: no such encoder, or its weights cannot be fetched.
+            SettingsError: its weights cannot be fetched.
             MissingDependencyError: transformers is not installed.
         """
         super().__init__()
-        if name not in _HUB:
-            raise SettingsError(f'encoder is {name!r}, expected one of {", ".join(ENCODERS)}')
         try:
             from transformers import AutoBackbone, Dinov2Config, ResNetConfig
         except ImportError as error:

@@ -113,8 +113,9 @@ class DepthSystem(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a warm-up, a constant part and a linear decay: longer runs share the first part."""
         settings, run = self._settings.optimizer, self._settings.run
-        matrices = [value for value in self.network.parameters() if value.ndim > 1]
-        others = [value for value in self.network.parameters() if value.ndim <= 1]
+        trained = [value for value in self.network.parameters() if value.requires_grad]
+        matrices = [value for value in trained if value.ndim > 1]
+        others = [value for value in trained if value.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [{'params': matrices, 'weight_decay': settings.weight_decay}, {'params': others, 'weight_decay': 0.0}],
             lr=settings.learning_rate,
