@@ -39,6 +39,24 @@ class TransformError(DepthRosError, LookupError):
         super().__init__(f'{text}; {hint}' if hint else text)
 
 
+class OldTransformError(TransformError):
+    """Two frames are joined, but a transform between them is too far in time from the image.
+
+    Attributes:
+        age_ns: how much older than the image the transform is; negative = newer.
+    """
+
+    def __init__(self, target: str, source: str, age_ns: int, max_age_ns: int) -> None:
+        super().__init__(target, source)
+        self.age_ns = age_ns
+        self.args = (
+            f'the transform from {source!r} to {target!r} on /tf is {abs(age_ns) / 1e9:.2f} s '
+            f'{"older" if age_ns > 0 else "newer"} than the image, expected within {max_age_ns / 1e9:g} s '
+            '(transforms.max_age); its publisher stopped, lags, or has another clock; what never moves belongs on '
+            '/tf_static',
+        )
+
+
 class SettingsError(DepthRosError, ValueError):
     """A setting is unknown, of the wrong type or out of its range."""
 

@@ -31,8 +31,8 @@ _MAX_SCANS = 64
 class Transforms(Protocol):
     """Where frames are, relative to each other; ``geometry.rigid.TransformTree`` is one."""
 
-    def lookup(self, target: str, source: str) -> np.ndarray:
-        """(4, 4) target_from_source; raises ``TransformError``."""
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """(4, 4) target_from_source at a time; raises ``TransformError``."""
         ...
 
 
@@ -199,11 +199,11 @@ class DepthPipeline:
 
     def _motion(self, scan: LidarScan, frame: Frame) -> PointMotion:
         settings = self.settings.motion
-        camera_from_lidar = self._transforms.lookup(frame.camera.frame_id, scan.frame_id)
+        camera_from_lidar = self._transforms.lookup(frame.camera.frame_id, scan.frame_id, frame.stamp_ns)
         body, body_from_lidar = self._trajectory.frame_id, None
         if body and settings.compensate:
             try:
-                body_from_lidar = self._transforms.lookup(body, scan.frame_id)
+                body_from_lidar = self._transforms.lookup(body, scan.frame_id, frame.stamp_ns)
             except TransformError as error:
                 # Odometry is a help, not a need: without it depth is still right for a robot that stands still.
                 self.odometry_unused = f'odometry of {body!r} is not used: {error}'

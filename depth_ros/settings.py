@@ -240,6 +240,14 @@ class TransformSettings:
         "Static transforms, each 'parent child x y z qx qy qz qw' (metres, unit quaternion), used before TF.",
         read_only=True,
     )
+    max_age: float = param(
+        1.0,
+        'A transform of /tf is held for at most this long after its stamp, then images are refused; those of '
+        '/tf_static hold for good.',
+        unit='s',
+        ge=0.0,
+        le=3600.0,
+    )
     lidar_frame: str = param(
         '', 'Frame of the points, in place of the one that clouds name; empty = as they say.', read_only=True
     )

@@ -11,10 +11,10 @@ import numpy as np
 
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import RecordingError
-from depth_ros.geometry.rigid import rotation_to_quaternion
 from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.header import set_body, set_stamp
 from depth_ros.messages.image import fill_image
+from depth_ros.messages.odometry import fill_transform
 from depth_ros.messages.point_cloud import fill_lidar_cloud
 from depth_ros.types import Camera, LidarScan
 
@@ -166,7 +166,10 @@ def write_bag(jobs: list[Job], transforms: list[tuple[str, str, np.ndarray]], no
     jobs.sort(key=lambda job: job.log_ns)
     with BagWriter(out, overwrite=overwrite, compress=True) as writer:
         message = writer.message('tf2_msgs/msg/TFMessage')
-        message.transforms = [_transform(writer, *item, jobs[0].log_ns) for item in transforms]
+        message.transforms = [
+            fill_transform(writer.message('geometry_msgs/msg/TransformStamped'), *item, jobs[0].log_ns)
+            for item in transforms
+        ]
         writer.write('/tf_static', message, jobs[0].log_ns)
         for done, job in enumerate(jobs):
             if progress:
@@ -177,16 +180,6 @@ def write_bag(jobs: list[Job], transforms: list[tuple[str, str, np.ndarray]], no
         writer.note('source', f'{source}, imported by depth_ros')
         writer.note('notes', '; '.join(notes))
     return ImportReport(writer.counts, tuple(notes))
-
-
-def _transform(writer: BagWriter, parent: str, child: str, parent_from_child: np.ndarray, stamp_ns: int) -> object:
-    message = writer.message('geometry_msgs/msg/TransformStamped')
-    set_stamp(message.header.stamp, stamp_ns)
-    message.header.frame_id, message.child_frame_id = parent, child
-    translation, rotation = message.transform.translation, message.transform.rotation
-    translation.x, translation.y, translation.z = map(float, parent_from_child[:3, 3])
-    rotation.x, rotation.y, rotation.z, rotation.w = map(float, rotation_to_quaternion(parent_from_child[:3, :3]))
-    return message
 
 
 def read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:

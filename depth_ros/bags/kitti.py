@@ -37,10 +37,10 @@ from depth_ros.bags.kitti_files import (
 )
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import RecordingError
-from depth_ros.geometry.rigid import invert, rotation_to_quaternion
+from depth_ros.geometry.rigid import invert
 from depth_ros.geometry.rings import infer_rings
-from depth_ros.messages.header import set_stamp
-from depth_ros.types import LidarScan
+from depth_ros.messages.odometry import fill_odometry
+from depth_ros.types import LidarScan, Pose
 
 # Camera of the rig -> (name, camera whose pair it is the right one of).
 _CAMERAS = {'00': ('gray/left', ''), '01': ('gray/right', '00'), '02': ('color/left', ''), '03': ('color/right', '02')}
@@ -308,13 +308,9 @@ class _RawDrive:
             def write(writer: BagWriter) -> None:
                 packet = read_oxts(path)
                 pose = invert(map_from_odom) @ oxts_pose(packet, first[0]) @ invert(self._base_from_imu)
-                message = writer.message('nav_msgs/msg/Odometry')
-                set_stamp(message.header.stamp, stamp)
-                message.header.frame_id, message.child_frame_id = _ODOM_FRAME, _BASE_FRAME
-                position, orientation = message.pose.pose.position, message.pose.pose.orientation
-                position.x, position.y, position.z = map(float, pose[:3, 3])
-                quaternion = rotation_to_quaternion(pose[:3, :3])
-                orientation.x, orientation.y, orientation.z, orientation.w = map(float, quaternion)
+                message = fill_odometry(
+                    writer.message('nav_msgs/msg/Odometry'), Pose(stamp, pose, _ODOM_FRAME, _BASE_FRAME)
+                )
                 linear, angular = message.twist.twist.linear, message.twist.twist.angular
                 turn = packet[17:20]
                 velocity = packet[8:11] - np.cross(turn, self._base_from_imu[:3, 3])

@@ -51,7 +51,7 @@ class Drive:
         at = self._trajectory.at(stamp_ns, self._extrapolation_ns)
         if at is None:
             return None
-        return at @ self._transforms.lookup(self._trajectory.frame_id, camera.frame_id)
+        return at @ self._transforms.lookup(self._trajectory.frame_id, camera.frame_id, stamp_ns)
 
 
 class CloudBuilder:

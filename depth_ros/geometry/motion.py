@@ -31,6 +31,11 @@ class Trajectory:
         return self._poses[-1].child_frame_id if self._poses else ''
 
     @property
+    def parent(self) -> str:
+        """Frame that the poses are in, '' while no pose is known."""
+        return self._poses[-1].frame_id if self._poses else ''
+
+    @property
     def last_stamp_ns(self) -> int | None:
         """Stamp of the newest pose, None while no pose is known."""
         return self._stamps[-1] if self._stamps else None
@@ -71,6 +76,27 @@ class Trajectory:
         outside = max(before - stamp_ns, stamp_ns - after)
         if outside > max_extrapolation_ns or after - before > 10 * max_extrapolation_ns:
             return None
+        return self._between(index, stamp_ns)
+
+    def held(self, stamp_ns: int) -> tuple[np.ndarray, int]:
+        """Pose at a time; before the first and after the last one these are held. At least one pose must be known.
+
+        Args:
+            stamp_ns: when.
+
+        Returns:
+            pose: (4, 4) float64 fixed frame from body.
+            outside_ns: time since the last pose if positive, until the first one if negative, else 0.
+        """
+        index = bisect.bisect_right(self._stamps, stamp_ns)
+        if index == 0:
+            return self._poses[0].matrix, stamp_ns - self._stamps[0]
+        if index == len(self._stamps):
+            return self._poses[-1].matrix, stamp_ns - self._stamps[-1]
+        return self._between(index, stamp_ns), 0
+
+    def _between(self, index: int, stamp_ns: int) -> np.ndarray:
+        before, after = self._stamps[index - 1], self._stamps[index]
         share = (stamp_ns - before) / (after - before)
         return interpolate(self._poses[index - 1].matrix, self._poses[index].matrix, share)
 

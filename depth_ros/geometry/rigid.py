@@ -111,6 +111,30 @@ def interpolate(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarr
     return rigid(before[:3, 3] + share * (after[:3, 3] - before[:3, 3]), quaternion)
 
 
+def parse_transform(line: str) -> tuple[str, str, np.ndarray]:
+    """Read ``parent child x y z qx qy qz qw``.
+
+    Returns:
+        parent: frame.
+        child: frame.
+        parent_from_child: (4, 4) float64, metres.
+
+    Raises:
+        SettingsError: the line has another form.
+    """
+    parts = line.split()
+    try:
+        parent, child = parts[:2]
+        values = [float(part) for part in parts[2:]]
+        if len(values) != 7:
+            raise ValueError
+        return parent, child, rigid(values[:3], values[3:])
+    except ValueError as error:
+        raise SettingsError(
+            f"static transform is {line!r}, expected 'parent child x y z qx qy qz qw' (metres, quaternion)"
+        ) from error
+
+
 class TransformTree:
     """Static transforms between named frames, from TF messages, parameters or an importer."""
 
@@ -137,23 +161,8 @@ class TransformTree:
         self._cache.clear()
 
     def add_text(self, line: str) -> None:
-        """Add ``parent child x y z qx qy qz qw``.
-
-        Raises:
-            SettingsError: the line has another form.
-        """
-        parts = line.split()
-        try:
-            parent, child = parts[:2]
-            values = [float(part) for part in parts[2:]]
-            if len(values) != 7:
-                raise ValueError
-            matrix = rigid(values[:3], values[3:])
-        except ValueError as error:
-            raise SettingsError(
-                f"static transform is {line!r}, expected 'parent child x y z qx qy qz qw' (metres, quaternion)"
-            ) from error
-        self.add(parent, child, matrix)
+        """Add a line as ``parse_transform`` reads it; raises ``SettingsError`` as that does."""
+        self.add(*parse_transform(line))
 
     def text(self) -> list[str]:
         """Return every transform once, in the form that ``add_text`` takes."""
@@ -166,12 +175,13 @@ class TransformTree:
                     lines.append(' '.join([parent, child, *(f'{number:.9g}' for number in numbers)]))
         return lines
 
-    def lookup(self, target: str, source: str) -> np.ndarray:
+    def lookup(self, target: str, source: str, stamp_ns: int = 0) -> np.ndarray:
         """Transform that takes points of ``source`` to ``target``.
 
         Args:
             target: frame of the result.
             source: frame of the points.
+            stamp_ns: when; all the same here, where nothing moves.
 
         Returns:
             (4, 4) float64 ``target_from_source``.

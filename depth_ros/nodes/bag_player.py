@@ -20,6 +20,7 @@ from depth_ros.bags.reader import BagReader
 from depth_ros.errors import BagError, DepthRosError
 from depth_ros.messages.header import set_stamp
 from depth_ros.ros.lifecycle import exit_code, ros_process
+from depth_ros.ros.tf_message import tf_message_type
 
 _NS = 1_000_000_000
 _CLOCK_PERIOD_S = 0.01
@@ -110,8 +111,10 @@ class BagPlayer(Node):
 
 
 def message_type(name: str) -> type | None:
-    """Class of a message type such as ``sensor_msgs/msg/Image``; None where its package is not installed."""
+    """Class of a message type such as ``sensor_msgs/msg/Image``, for messages in bytes; None where there is none."""
     package, *_, kind = name.split('/')
+    if name == 'tf2_msgs/msg/TFMessage':
+        return tf_message_type()
     try:
         return getattr(importlib.import_module(f'{package}.msg'), kind, None)
     except ImportError:

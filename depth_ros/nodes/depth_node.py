@@ -94,7 +94,7 @@ class DepthNode(LifecycleNode):
         try:
             self._health = Health(_REQUIRED)
             self._estimator = create_estimator(settings)
-            self._transforms = NodeTransforms(self, settings.transforms.static)
+            self._transforms = NodeTransforms(self, lambda: self.settings.transforms)
             self._outputs = DepthOutputs(self, self._health)
             check_overrides(self, [*self._outputs.topics, *self._topics().values()])
             warm_up(self._estimator, settings)

@@ -11,7 +11,7 @@ from typing import Any
 from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from depth_ros.errors import CameraError, DepthRosError, FrameRefused, TransformError
+from depth_ros.errors import CameraError, DepthRosError, FrameRefused, OldTransformError, TransformError
 from depth_ros.evaluation.metrics import score
 from depth_ros.messages.frame import FrameDecoder
 from depth_ros.messages.header import stamp_ns
@@ -198,5 +198,5 @@ def _reason(error: DepthRosError, kind: str) -> str:
     if isinstance(error, FrameRefused):
         return error.reason
     if isinstance(error, TransformError):
-        return 'no_transform'
+        return 'old_transform' if isinstance(error, OldTransformError) else 'no_transform'
     return 'bad_camera_info' if isinstance(error, CameraError) else f'bad_{kind}'

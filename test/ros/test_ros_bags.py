@@ -18,9 +18,11 @@ from depth_ros.bags.recording import Recording
 from depth_ros.bags.writer import BagWriter
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.replay import ReplayCounts, replay
+from depth_ros.geometry.rigid import parse_transform
 from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.header import stamp_ns
 from depth_ros.messages.image import fill_image, read_rows
+from depth_ros.messages.odometry import fill_transform
 from depth_ros.messages.point_cloud import fill_lidar_cloud
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import from_flat
@@ -28,7 +30,7 @@ from depth_ros.types import LidarScan
 
 NODES = 'depth_ros.nodes.'
 START = 1_700_000_000 * 10**9
-SETTINGS = {'estimator.method': 'classical', 'grading.withhold': 0.0, 'transforms.static': [STATIC]}
+SETTINGS = {'estimator.method': 'classical', 'grading.withhold': 0.0}
 
 
 @pytest.fixture
@@ -37,6 +39,10 @@ def bag(tmp_path):
     path = tmp_path / 'drive'
     rng = np.random.default_rng(1)
     with BagWriter(path) as writer:
+        message = writer.message('tf2_msgs/msg/TFMessage')
+        mount = writer.message('geometry_msgs/msg/TransformStamped')
+        message.transforms = [fill_transform(mount, *parse_transform(STATIC), START)]
+        writer.write('/tf_static', message, START)
         for i in range(12):
             stamp = START + i * 100_000_000
             pixels = rng.integers(0, 255, (*CAMERA.shape, 3), np.uint8)
@@ -56,13 +62,13 @@ def bag(tmp_path):
 
 def test_live_and_replay_give_the_same_pixels(start, tmp_path, bag):
     domain, recorded = next_domain(), tmp_path / 'recorded'
-    parameters = {**SETTINGS, 'use_sim_time': 'true', 'transforms.static': f"['{STATIC}']"}
+    parameters = {**SETTINGS, 'use_sim_time': 'true'}
     arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
     node = start(NODES + 'depth_node', domain, '--ros-args', *arguments)
     node.wait_for('method classical', 60.0)
     recorder = start(NODES + 'bag_recorder', domain, recorded, '/depth/image', '/depth/std', '--idle', '3')
     player = start(NODES + 'bag_player', domain, bag, '--rate', '0.5', '--start-delay', '2',
-                   '--wait-for', '/image', '/points', '/camera_info', '/depth/image', '/depth/std')
+                   '--wait-for', '/tf_static', '/image', '/points', '/camera_info', '/depth/image', '/depth/std')
     assert player.popen.wait(60.0) == 0, player.output
     assert recorder.popen.wait(30.0) == 0, recorder.output
     assert node.end() == 0, node.output

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from depth_ros.bags.writer import BagWriter
-from depth_ros.geometry.rigid import TransformTree, rotation_to_quaternion
+from depth_ros.geometry.rigid import TransformTree
 from depth_ros.messages.camera_info import fill_camera_info
-from depth_ros.messages.header import set_stamp
 from depth_ros.messages.image import fill_image
+from depth_ros.messages.odometry import fill_odometry, fill_transform
 from depth_ros.messages.point_cloud import fill_lidar_cloud
 from depth_ros.types import Frame, Pose
 from depth_ros_training.simulation.semantics import CLASSES
@@ -117,25 +117,12 @@ def _add_camera(queue: _Queue, writer: BagWriter, frame: Frame, side: str, basel
 
 
 def _odometry(writer: BagWriter, pose: Pose) -> Any:
-    message = writer.message('nav_msgs/msg/Odometry')
-    set_stamp(message.header.stamp, pose.stamp_ns)
-    message.header.frame_id, message.child_frame_id = pose.frame_id, pose.child_frame_id
-    _fill_rigid(message.pose.pose.position, message.pose.pose.orientation, pose.matrix)
-    return message
+    return fill_odometry(writer.message('nav_msgs/msg/Odometry'), pose)
 
 
 def _transform(writer: BagWriter, tree: TransformTree, parent: str, child: str, stamp_ns: int) -> Any:
     message = writer.message('geometry_msgs/msg/TransformStamped')
-    set_stamp(message.header.stamp, stamp_ns)
-    message.header.frame_id, message.child_frame_id = parent, child
-    _fill_rigid(message.transform.translation, message.transform.rotation, tree.lookup(parent, child))
-    return message
-
-
-def _fill_rigid(position: Any, orientation: Any, matrix: np.ndarray) -> None:
-    position.x, position.y, position.z = (float(value) for value in matrix[:3, 3])
-    quaternion = rotation_to_quaternion(matrix[:3, :3])
-    orientation.x, orientation.y, orientation.z, orientation.w = (float(value) for value in quaternion)
+    return fill_transform(message, parent, child, tree.lookup(parent, child), stamp_ns)
 
 
 def _facts(simulator: Simulator) -> dict[str, Any]:
