@@ -8,35 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_ros.bags.frames import TRUTH_TOPIC
-from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, FrameRefused
 from depth_ros.estimators.yardsticks import NearestEstimator
 from depth_ros.evaluation.replay import ReplayCounts, replay
-from depth_ros.geometry.depth_image import to_metres
 from depth_ros.geometry.projection import ProjectedPoints, concatenate
 from depth_ros.geometry.rings import infer_rings
-from depth_ros.messages.header import stamp_ns
-from depth_ros.messages.image import read_rows
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import Settings
 from depth_ros.types import Frame, LidarScan
+from depth_ros_training.data.companions import TrueDepth
 from depth_ros_training.data.sample import UNKNOWN_RING, Sample, empty_points
-
-_FLOAT = np.dtype(np.float32)
 
 
 class _SamplePipeline(DepthPipeline):
     """The pipeline up to the point where a robot would estimate."""
 
-    def __init__(self, settings: Settings, recording: Recording, name: str, truth: _Truth) -> None:
+    def __init__(self, settings: Settings, recording: Recording, name: str, truth: TrueDepth) -> None:
         super().__init__(settings, recording.transforms, NearestEstimator())
         self._name, self._truth = name, truth
 
     def process(self, frame: Frame) -> Sample:  # type: ignore[override]
         """Make a sample of an image; one without lidar, but with truth, is a sample too."""
-        truth = self._truth.at(frame.stamp_ns)
+        truth = self._truth.depth_at(frame.stamp_ns)
         try:
             sweeps = self.project(frame)
         except FrameRefused:
@@ -46,7 +40,7 @@ class _SamplePipeline(DepthPipeline):
         points, ring = empty_points(), np.zeros(0, np.int16)
         if sweeps:
             points = concatenate([part for _, part in sweeps])
-            ring = np.concatenate([_rings(scan, part) for scan, part in sweeps])
+            ring = np.concatenate([rings_of(scan, part) for scan, part in sweeps])
         return Sample(
             f'{self._name}/{frame.stamp_ns}',
             self._name,
@@ -56,29 +50,6 @@ class _SamplePipeline(DepthPipeline):
             ring,
             truth,
         )
-
-
-class _Truth:
-    """True depth images of a bag, asked for in the order of their stamps."""
-
-    def __init__(self, path: Path) -> None:
-        self._reader = BagReader(path)
-        self._messages = self._reader.messages([TRUTH_TOPIC]) if self._reader.has(TRUTH_TOPIC) else iter(())
-        self._ahead: dict[int, np.ndarray] = {}
-
-    def at(self, stamp: int) -> np.ndarray | None:
-        """(H, W) float32 metres, NaN = unknown; None where the bag has none for this stamp."""
-        while stamp not in self._ahead:
-            record = next(self._messages, None)
-            if record is None:
-                return None
-            found = stamp_ns(record.message)
-            if found >= stamp:
-                self._ahead[found] = to_metres(read_rows(record.message, _FLOAT, 1), record.message.encoding)
-        return self._ahead.pop(stamp)
-
-    def close(self) -> None:
-        self._reader.close()
 
 
 def read_bag(path: Path, every: int = 1, settings: Settings = Settings()) -> Iterator[Sample]:  # noqa: B008 (frozen)
@@ -96,7 +67,7 @@ def read_bag(path: Path, every: int = 1, settings: Settings = Settings()) -> Ite
         BagError: the bag cannot be read, or no image makes a sample.
     """
     path = Path(path)
-    truth = _Truth(path)
+    truth = TrueDepth(path)
     refused: Counter[str] = Counter()
     count = 0
     try:
@@ -114,7 +85,8 @@ def read_bag(path: Path, every: int = 1, settings: Settings = Settings()) -> Ite
         raise BagError(f'no image of {str(path)!r} makes a sample: {dict(refused) or "there is none"}')
 
 
-def _rings(scan: LidarScan, points: ProjectedPoints) -> np.ndarray:
+def rings_of(scan: LidarScan, points: ProjectedPoints) -> np.ndarray:
+    """(M,) int16 beam of each projected point, ``UNKNOWN_RING`` where the lidar names none and none can be found."""
     if scan.ring is not None:
         return scan.ring[points.index].astype(np.int16)
     found = infer_rings(scan.points)

@@ -1,0 +1,186 @@
+"""What was recorded together with an image: the other image of a stereo pair, the true depth of a simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from depth_ros.bags.frames import TRUTH_TOPIC
+from depth_ros.bags.reader import BagReader
+from depth_ros.bags.recording import Recording
+from depth_ros.bags.select import TopicOverrides, select_topics
+from depth_ros.bags.transforms import joined
+from depth_ros.errors import BagError, CameraError, MessageError, ShapeError
+from depth_ros.geometry.depth_image import to_metres
+from depth_ros.messages.camera_info import decode_camera, is_rectified
+from depth_ros.messages.frame import FrameDecoder
+from depth_ros.messages.header import stamp_ns
+from depth_ros.messages.image import read_rows
+from depth_ros.settings import Settings
+from depth_ros.types import Camera, Frame
+
+_FLOAT = np.dtype(np.float32)
+# Images of one pair that a driver stamps one after the other, ns.
+_SAME_MOMENT = 5_000_000
+_LEFT_AND_RIGHT = (
+    ('left', 'right'), ('image_02', 'image_03'), ('image_00', 'image_01'), ('cam0', 'cam1'), ('infra1', 'infra2'),
+    ('camera_0', 'camera_1'), ('camera0', 'camera1'), ('_l', '_r'),
+)  # fmt: skip
+_MIN_BASELINE = 0.005  # metres
+
+
+class Companion:
+    """Messages of a topic of a bag, asked for in the order of their stamps. Close it when done."""
+
+    def __init__(
+        self, path: Any, topic: str, tolerance_ns: int = 0, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> None:
+        """Open the bag.
+
+        Args:
+            path: the bag.
+            topic: its messages have headers; a topic that is not there has no messages.
+            tolerance_ns: how far the stamp of a message may be from that asked for.
+            start_ns: only what was recorded at this time or later, ns.
+            stop_ns: only what was recorded before this time, ns.
+        """
+        self._reader = BagReader(path)
+        has = self._reader.has(topic)
+        self._messages = self._reader.messages([topic], start_ns, stop_ns) if has else iter(())
+        self._tolerance_ns = tolerance_ns
+        self._ahead: list[tuple[int, Any]] = []
+
+    def at(self, stamp: int) -> Any | None:
+        """The message of a stamp, None where there is none; of those asked for before nothing is kept."""
+        while not self._ahead or self._ahead[-1][0] <= stamp + self._tolerance_ns:
+            try:
+                record = next(self._messages, None)
+            except BagError:  # damaged from here on: whoever reads the images says so
+                record = None
+            if record is None:
+                break
+            self._ahead.append((stamp_ns(record.message), record.message))
+        self._ahead = [item for item in self._ahead if item[0] >= stamp - self._tolerance_ns]
+        near = min(self._ahead, key=lambda item: abs(item[0] - stamp), default=None)
+        return near[1] if near is not None and abs(near[0] - stamp) <= self._tolerance_ns else None
+
+    def close(self) -> None:
+        """Close the bag."""
+        self._reader.close()
+
+
+class TrueDepth(Companion):
+    """True depth images of a simulated recording."""
+
+    def __init__(self, path: Any, start_ns: int | None = None, stop_ns: int | None = None) -> None:
+        super().__init__(path, TRUTH_TOPIC, 0, start_ns, stop_ns)
+
+    def depth_at(self, stamp: int) -> np.ndarray | None:
+        """(H, W) float32 metres, NaN = unknown; None where the bag has none for this stamp."""
+        message = self.at(stamp)
+        return None if message is None else to_metres(read_rows(message, _FLOAT, 1), message.encoding)
+
+
+@dataclass(frozen=True, eq=False)
+class StereoPartner:
+    """The right camera of a pair.
+
+    Attributes:
+        topic: its images.
+        info: its ``CameraInfo`` message.
+        camera: its model.
+        right_from_left: (4, 4) float64 metres, between the optical frames.
+    """
+
+    topic: str
+    info: Any
+    camera: Camera
+    right_from_left: np.ndarray
+
+
+class PartnerImages(Companion):
+    """Images of the partner."""
+
+    def __init__(
+        self, path: Any, partner: StereoPartner, settings: Settings, start_ns: int | None, stop_ns: int | None
+    ) -> None:
+        super().__init__(path, partner.topic, _SAME_MOMENT, start_ns, stop_ns)
+        self._decoder = FrameDecoder(partner.topic, settings)
+        self._decoder.add_info(partner.info)
+
+    def frame_at(self, stamp: int) -> Frame | None:
+        """The image of a stamp, None where there is none that can be decoded."""
+        message = self.at(stamp)
+        try:
+            return None if message is None else self._decoder.decode(message)
+        except (MessageError, CameraError, ShapeError):
+            return None
+
+
+def find_partner(
+    recording: Recording, camera: Camera, settings: Settings, topic: str = ''
+) -> tuple[StereoPartner | None, str]:
+    """Find the right camera to the chosen one.
+
+    Where both images are rectified, the offset is in the projection matrices of their ``CameraInfo``; else TF has to
+    tell it.
+
+    Args:
+        recording: the bag.
+        camera: the chosen camera.
+        settings: group ``camera`` is read.
+        topic: images of the partner; '' = the topic of the same name but for left and right.
+
+    Returns:
+        partner: None if there is none.
+        reason: why not, '' if nothing looks like one.
+
+    Raises:
+        BagError: the topic that was named is not in the bag.
+    """
+    reader, chosen = recording.reader, recording.selection
+    names = {item.name for item in reader.topics if item.count}
+    if not topic:
+        pairs = (chosen.image.replace(left, right) for left, right in _LEFT_AND_RIGHT if left in chosen.image)
+        topic = next((name for name in pairs if name != chosen.image and name in names), '')
+        if not topic:
+            return None, ''
+    info_topic = select_topics(reader, TopicOverrides(image=topic)).camera_info
+    if not info_topic:
+        return None, f'{topic} has no CameraInfo'
+    left_info = next(reader.messages([chosen.camera_info])).message
+    right_info = next(reader.messages([info_topic])).message
+    rectified = [
+        is_rectified(info, name, settings.camera.images)
+        for info, name in ((left_info, chosen.image), (right_info, topic))
+    ]
+    try:
+        right = decode_camera(right_info, rectified[1], right_info.header.frame_id.lstrip('/'))
+    except CameraError as error:
+        return None, f'{topic}: {error}'
+    right_from_left = None
+    if all(rectified):
+        offset = _offset(right_info) - _offset(left_info)
+        if np.linalg.norm(offset) >= _MIN_BASELINE:
+            turned = np.eye(4)
+            turned[:3, :3] = right.rotation.T @ camera.rotation
+            turned[:3, 3] = right.rotation.T @ offset
+            right_from_left = turned
+    if right_from_left is None and right.frame_id != camera.frame_id:
+        frames = right.frame_id, camera.frame_id
+        if all(frames) and joined(recording.transforms, frames):
+            right_from_left = recording.transforms.lookup(*frames)
+    if right_from_left is None or np.linalg.norm(right_from_left[:3, 3]) < _MIN_BASELINE:
+        return None, f'neither the CameraInfo of {topic} nor TF tells how far it is from {chosen.image}'
+    return StereoPartner(topic, right_info, right, right_from_left), ''
+
+
+def _offset(info: Any) -> np.ndarray:
+    """(3,) metres, what the projection matrix adds to a point in rectified axes."""
+    values = getattr(info, 'p', None)
+    projection = np.asarray(info.P if values is None else values, np.float64).reshape(3, 4)
+    if not projection.any():
+        return np.zeros(3)
+    return np.linalg.solve(projection[:, :3], projection[:, 3])
