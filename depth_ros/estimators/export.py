@@ -15,7 +15,7 @@ from depth_ros.estimators.exported import INPUTS, METADATA_KEY, ExportedEstimato
 from depth_ros.estimators.learned import make_reference
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.files import whole_file
-from depth_ros.networks.checkpoint import load_checkpoint
+from depth_ros.networks.checkpoint import load_checkpoint, round_to_half, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros.networks.layout import GUIDE_CHANNELS, STRIDE
 from depth_ros.settings import EstimatorSettings
@@ -35,6 +35,22 @@ class _Graph(nn.Module):
         prediction = self.network(image, rays, guide)
         depth = prediction.log_depth[:, 0].float().exp()
         return depth, depth * prediction.log_std[:, 0].float().exp()
+
+
+def halve(checkpoint: Path, out: Path) -> None:
+    """Write a checkpoint anew with weights in half precision, half as large; it computes in full precision as before.
+
+    Args:
+        checkpoint: ``.safetensors`` file.
+        out: ``.safetensors`` file to write; its reference output is that of the rounded weights.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or a weight is too large.
+        OutputError: the file cannot be written.
+    """
+    network, facts = load_checkpoint(checkpoint)
+    round_to_half(network)
+    save_checkpoint(out, network, {**facts, 'reference': make_reference(NetworkEstimator.of(network))}, half=True)
 
 
 def export(checkpoint: Path, out: Path, precision: str = 'fp32') -> ExportedEstimator:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from depth_ros.errors import CheckpointError, OutputError
 from depth_ros.networks import checkpoint
-from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
+from depth_ros.networks.checkpoint import load_checkpoint, round_to_half, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 
 
@@ -43,6 +43,26 @@ def test_weights_and_facts_survive(saved):
     assert facts['size'] == 'small'
     assert facts['training'] == {'steps': 7}
     assert path.stat().st_size < 16e6
+
+
+def test_half_precision_takes_half_the_room_and_comes_back_rounded(saved, tmp_path):
+    network, path = saved
+    save_checkpoint(tmp_path / 'half.safetensors', network, {}, half=True)
+    assert (tmp_path / 'half.safetensors').stat().st_size < 0.55 * path.stat().st_size
+    loaded, facts = load_checkpoint(tmp_path / 'half.safetensors')
+    assert facts['stored'] == 'f16'
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+    round_to_half(network)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_too_large_for_half_precision_are_refused(tmp_path):
+    network = DepthNet()
+    with torch.no_grad():
+        network.head.bias[0] = 1e6
+    with pytest.raises(CheckpointError, match=r"'head.bias' reach 1e\+06"):
+        save_checkpoint(tmp_path / 'net.safetensors', network, {}, half=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from depth_ros.errors import OutputError, RecordingError, SettingsError
 from depth_ros_training.data import virtual_lidar
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, read_data, read_source
 from depth_ros_training.data.sample import split_points
-from depth_ros_training.data.store import SampleFolder, SampleWriter
+from depth_ros_training.data.store import SampleFolder, SampleWriter, fingerprint
 from depth_ros_training.data.views import choose_given, make_view
 from depth_ros_training.settings import DataSettings, TrainingSettings, ViewSettings, load
 
@@ -33,6 +34,38 @@ def test_samples_survive_the_disk(tmp_path):
 def test_dense_truth_survives_the_disk_within_half_precision(tmp_path):
     write_scenes(tmp_path / 'a', 1, lidar=False)
     np.testing.assert_allclose(SampleFolder(tmp_path / 'a')[0].truth, scene(0, lidar=False).truth, rtol=1e-3)
+
+
+def test_the_fingerprint_is_of_what_samples_hold(tmp_path):
+    write_scenes(tmp_path / 'a', 2)
+    write_scenes(tmp_path / 'same', 2)
+    found = SampleFolder(tmp_path / 'a').fingerprint
+    assert SampleFolder(tmp_path / 'same').fingerprint == found
+    index = tmp_path / 'a' / 'index.json'
+    entries = json.loads(index.read_text())
+    for entry in entries:
+        del entry['sha256']  # as earlier releases wrote it
+    index.write_text(json.dumps(entries))
+    assert SampleFolder(tmp_path / 'a').fingerprint == found
+    content = bytearray((tmp_path / 'a' / '000001.npz').read_bytes())
+    content[-200] ^= 1
+    (tmp_path / 'a' / '000001.npz').write_bytes(content)
+    assert SampleFolder(tmp_path / 'a').fingerprint != found
+    (tmp_path / 'a' / '000001.npz').unlink()
+    with pytest.raises(RecordingError, match=r'000001\.npz'):
+        SampleFolder(tmp_path / 'a')
+
+
+def test_the_fingerprint_of_folders_is_of_names_and_contents(tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'image.jpg').write_bytes(b'one')
+    first = fingerprint([tmp_path / 'a'])
+    assert fingerprint([tmp_path / 'a']) == first != fingerprint([tmp_path / 'b'])
+    (tmp_path / 'a' / 'image.jpg').write_bytes(b'two')
+    assert fingerprint([tmp_path / 'a']) != first
+    with pytest.raises(RecordingError, match='nowhere'):
+        fingerprint([tmp_path / 'nowhere'])
 
 
 def test_an_interrupted_writer_leaves_no_folder_that_looks_complete(tmp_path):

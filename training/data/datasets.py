@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from depth_ros.errors import SettingsError
 from depth_ros_training.data.importers import read_frame, read_split, recordings
 from depth_ros_training.data.sample import Sample
-from depth_ros_training.data.store import SampleFolder
+from depth_ros_training.data.store import SampleFolder, fingerprint
 from depth_ros_training.data.views import Others, View, make_view
 from depth_ros_training.settings import TrainingSettings
 
@@ -59,9 +58,9 @@ def read_source(text: str, root: Path) -> Source:
     except (IndexError, ValueError):
         weight, kind, path, split = 0.0, '', root, ''
     if kind == 'frames' and split:
-        samples = [read_frame(folder) for folder in read_split(path, split)]
-        names = ' '.join(sample.name for sample in samples)
-        return Source(text, weight, recordings(samples), hashlib.sha256(names.encode()).hexdigest()[:16])
+        folders = read_split(path, split)
+        samples = [read_frame(folder) for folder in folders]
+        return Source(text, weight, recordings(samples), fingerprint(folders))
     if kind == 'samples' and not split:
         folder = SampleFolder(path)
         return Source(text, weight, folder.groups, folder.fingerprint)

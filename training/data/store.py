@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -19,6 +19,29 @@ from depth_ros_training.data.sample import Sample, SourceImage
 
 _INDEX = 'index.json'
 _JPEG_QUALITY = 95
+
+
+def fingerprint(folders: Iterable[Path]) -> str:
+    """Hash of the files in some folders: their names and what they hold.
+
+    Raises:
+        RecordingError: a folder or file cannot be read.
+    """
+    total = hashlib.sha256()
+    try:
+        for path in (path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()):
+            total.update(f'{path.parent.name}/{path.name}\n{_digest(path)}\n'.encode())
+    except OSError as error:
+        raise RecordingError(f'cannot read {error.filename!r}: {error.strerror}') from error
+    return total.hexdigest()[:16]
+
+
+def _digest(path: Path) -> str:
+    with path.open('rb') as file:
+        found = hashlib.sha256()
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 class SampleWriter:
@@ -72,7 +95,8 @@ class SampleWriter:
             parts[prefix + 'offset_ns'] = np.array(other.offset_ns)
         with whole_file(self._folder / name) as path, open(path, 'wb') as file:
             np.savez(file, **parts)
-        self._index.append({'file': name, 'name': sample.name, 'recording': sample.recording})
+        entry = {'file': name, 'name': sample.name, 'recording': sample.recording}
+        self._index.append({**entry, 'sha256': _digest(self._folder / name)})
 
 
 class SampleFolder(Sequence):
@@ -80,7 +104,7 @@ class SampleFolder(Sequence):
 
     Attributes:
         groups: the samples by recording.
-        fingerprint: hash of the index.
+        fingerprint: hash of the index and of what all samples hold.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,7 +122,13 @@ class SampleFolder(Sequence):
         by_recording: dict[str, list[int]] = {}
         for number, entry in enumerate(self._index):
             by_recording.setdefault(entry['recording'], []).append(number)
-        self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
+        try:
+            # Indices of earlier releases hold no hashes of the samples.
+            contents = [entry.get('sha256') or _digest(self._folder / entry['file']) for entry in self._index]
+        except OSError as error:
+            raise RecordingError(f'sample {error.filename!r} is missing: {error.strerror}') from error
+        names = [[entry['file'], entry['name'], entry['recording']] for entry in self._index]
+        self.fingerprint = hashlib.sha256(json.dumps([names, contents]).encode()).hexdigest()[:16]
         self.groups: dict[str, Sequence[Sample]] = {
             name: _Part(self, numbers) for name, numbers in by_recording.items()
         }
