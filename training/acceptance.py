@@ -36,6 +36,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     '1/8 of the rings': {'ring_step': 8},
     '1/16 of the rings': {'ring_step': 16},
     '90 % of the points': {'input_fraction': 0.9},
+    'no lidar': {'input_fraction': 0.0},
 }
 _LEFT_OUT = {('val_rigs', '1/16 of the rings')}
 _UNCERTAINTY = (
@@ -52,15 +53,17 @@ class Row:
         recordings: name of the set.
         given: what the methods got.
         num_truth: points scored.
-        figures: method -> ``mae``, ``rmse`` (m), ``abs_rel``, ``coverage`` and the figures of its uncertainty.
-        ratios: checkpoint -> ``mae`` and ``rmse`` as shares of those of the best classical method, each of its own.
+        figures: method -> ``mae``, ``rmse`` (m), ``abs_rel``, ``delta1``, ``coverage`` and the figures of its
+            uncertainty.
+        ratios: checkpoint -> ``mae`` and ``rmse`` as shares of those of the best classical method, each of its own;
+            None where none of them has an answer.
     """
 
     recordings: str
     given: str
     num_truth: int
     figures: Mapping[str, Mapping[str, float | None]]
-    ratios: Mapping[str, Mapping[str, float]]
+    ratios: Mapping[str, Mapping[str, float | None]]
 
 
 def acceptance(
@@ -106,7 +109,6 @@ def acceptance(
         method = 'exported' if path.suffix == '.onnx' else 'network'
         estimators[name] = create_estimator(Settings(estimator=EstimatorSettings(checkpoint=str(path))), method)
         what[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    wanted = {'methods': what, 'every': every}
     for recordings in sets:
         bag = out / 'bags' / recordings
         if not bag.exists():
@@ -114,11 +116,17 @@ def acceptance(
         for density in given:
             if (recordings, density) in _LEFT_OUT:
                 continue
+            able = {
+                name: estimator
+                for name, estimator in estimators.items()
+                if GIVEN[density].get('input_fraction') != 0 or not estimator.needs_lidar
+            }
+            wanted = {'methods': {name: what[name] for name in able}, 'every': every}
             cell = out / 'cells' / f'{recordings}_{_slug(density)}.json'
             document = _kept(cell, wanted)
             if document is None:
                 options = EvaluationOptions(pictures=False, every=every, **GIVEN[density])
-                evaluation = evaluate(bag, Settings(), options, estimators=estimators)
+                evaluation = evaluate(bag, Settings(), options, estimators=able)
                 if evaluation.interrupted:
                     raise KeyboardInterrupt
                 document = evaluation.document
@@ -131,7 +139,9 @@ def markdown(rows: Sequence[Row]) -> str:
     """Rows as tables: errors, ratios to the best classical method, uncertainty."""
     if not rows:
         return ''
-    methods, checkpoints = list(rows[0].figures), list(rows[0].ratios)
+    methods, checkpoints = list(max(rows, key=lambda row: len(row.figures)).figures), list(rows[0].ratios)
+    blind = [row for row in rows if len(row.figures) < len(methods)]
+    rows = [row for row in rows if row not in blind]
     lines = _table(
         ['set', 'given', 'points', *(f'{name} MAE / RMSE (m)' for name in methods), *(
             f'{name} / best MAE, RMSE' for name in checkpoints
@@ -139,7 +149,7 @@ def markdown(rows: Sequence[Row]) -> str:
         [
             [row.recordings, row.given, f'{row.num_truth:,}', *(
                 f'{_text(row.figures[name]["mae"])} / {_text(row.figures[name]["rmse"])}' for name in methods
-            ), *(f'{row.ratios[name]["mae"]:.2f}, {row.ratios[name]["rmse"]:.2f}' for name in checkpoints)]
+            ), *(f'{_text(row.ratios[name]["mae"], 2)}, {_text(row.ratios[name]["rmse"], 2)}' for name in checkpoints)]
             for row in rows
         ],
     )  # fmt: skip
@@ -155,6 +165,16 @@ def markdown(rows: Sequence[Row]) -> str:
             for row in rows for name, entry in row.figures.items() if name in (*checkpoints, 'classical')
         ],
     )]  # fmt: skip
+    if blind:
+        lines += ['', *_table(
+            ['set', 'given', 'method', 'points', 'AbsRel', 'MAE (m)', 'RMSE (m)', 'δ1', 'within 1, 2 σ'],
+            [
+                [row.recordings, row.given, name, f'{row.num_truth:,}', _text(entry['abs_rel']), _text(entry['mae']),
+                 _text(entry['rmse']), _percent(entry['delta1']),
+                 f'{_percent(entry["within_1_sigma"])}, {_percent(entry["within_2_sigma"])}']
+                for row in blind for name, entry in row.figures.items()
+            ],
+        )]  # fmt: skip
     return '\n'.join(lines) + '\n'
 
 
@@ -175,7 +195,7 @@ def _row(recordings: str, given: str, document: Mapping[str, Any], checkpoints: 
         num_truth = common['num_truth']
         errors[name] = {key: math.nan if common[key] is None else common[key] for key in ('mae', 'rmse')}
         figures[name] = {
-            'mae': common['mae'], 'rmse': common['rmse'], 'abs_rel': common['abs_rel'],
+            'mae': common['mae'], 'rmse': common['rmse'], 'abs_rel': common['abs_rel'], 'delta1': common['delta1'],
             'coverage': entry['pooled']['coverage'],
             **{key: entry['uncertainty']['pooled'][key] for key in _UNCERTAINTY},
         }  # fmt: skip
@@ -183,7 +203,7 @@ def _row(recordings: str, given: str, document: Mapping[str, Any], checkpoints: 
     for name in checkpoints:
         others = [error for other, error in errors.items() if other not in checkpoints]
         ratios[name] = {
-            key: errors[name][key] / min((error[key] for error in others), default=math.nan) for key in ('mae', 'rmse')
+            key: errors[name][key] / min(error[key] for error in others) if others else None for key in ('mae', 'rmse')
         }
     return Row(recordings, given, num_truth, figures, ratios)
 
@@ -196,8 +216,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f'| {" | ".join(line)} |' for line in (heads, ['---'] * len(heads), *rows)]
 
 
-def _text(value: float | None) -> str:
-    return '–' if value is None else f'{value:.3f}'
+def _text(value: float | None, digits: int = 3) -> str:
+    return '–' if value is None else f'{value:.{digits}f}'
 
 
 def _percent(value: float | None) -> str:

@@ -21,7 +21,7 @@ from depth_ros_training.acceptance import acceptance, markdown
 from depth_ros_training.cli.main import main
 
 RINGS, SHAPE = 32, (64, 160)
-GIVEN = ['1/4 of the rings', '90 % of the points']
+GIVEN = ['1/4 of the rings', 'no lidar']
 METHODS = ['linear', 'nearest']
 
 
@@ -82,6 +82,11 @@ def test_the_command_prints_what_evaluate_finds(data, capsys):
         assert f'{alone[name]["pooled"]["mae"]:.3f} / {alone[name]["pooled"]["rmse"]:.3f}' in table
     best = min(alone[name]['pooled']['rmse'] for name in METHODS)
     assert rows[0]['ratios']['net']['rmse'] == pytest.approx(rows[0]['figures']['net']['rmse'] / best)
+    # Without lidar only the network has an answer, and all points judge it.
+    assert list(rows[1]['figures']) == ['net']
+    assert rows[1]['ratios']['net'] == {'mae': None, 'rmse': None}
+    assert rows[1]['num_truth'] > rows[0]['num_truth']
+    assert '| val_places | no lidar | net |' in table
 
 
 def test_it_goes_on_where_it_stopped_and_does_anew_what_changed(data, monkeypatch):
@@ -94,7 +99,7 @@ def test_it_goes_on_where_it_stopped_and_does_anew_what_changed(data, monkeypatc
     real = module.evaluate
     monkeypatch.setattr(module, 'evaluate', evaluate)
     first = rows_of(data)
-    (data / 'out' / 'cells' / 'val_places_90___of_the_points.json').unlink()
+    (data / 'out' / 'cells' / 'val_places_no_lidar.json').unlink()
     assert rows_of(data) == first
     assert len(calls) == 3
     write_checkpoint(data / 'net.safetensors', 1)
@@ -108,7 +113,7 @@ def test_several_checkpoints_are_compared_in_one_table(data):
     assert list(rows[0].ratios) == ['simulation', 'both']
     assert list(rows[0].figures) == [*METHODS, 'simulation', 'both']
     text = markdown(rows).splitlines()
-    assert len({line.count('|') for line in text[: len(rows) + 2]}) == 1
+    assert len({line.count('|') for line in text[:3]}) == 1
 
 
 def test_names_that_clash_or_are_unknown_are_refused(data, capsys):

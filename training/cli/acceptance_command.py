@@ -40,8 +40,9 @@ def run(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     for row in results:
         rows.append(row)
-        ratios = '; '.join(f'{name} {ratio["mae"]:.2f}, {ratio["rmse"]:.2f}' for name, ratio in row.ratios.items())
-        print(f'{row.recordings}, {row.given}: MAE, RMSE / best classical: {ratios}', file=sys.stderr, flush=True)
+        found = ((name, row.figures[name]) for name in row.ratios)
+        errors = '; '.join(f'{name} {entry["mae"]:.3f}, {entry["rmse"]:.3f}' for name, entry in found)
+        print(f'{row.recordings}, {row.given}: MAE, RMSE (m): {errors}', file=sys.stderr, flush=True)
     table = markdown(rows)
     for name, text in (
         ('acceptance.json', json.dumps([vars(row) for row in rows], indent=1) + '\n'),
