@@ -65,6 +65,10 @@ class BagError(DepthRosError, ValueError):
     """A bag is missing, damaged, empty, or lacks a topic that is needed."""
 
 
+class DamagedBagError(BagError):
+    """A bag cannot be read from some message on; what came before is whole."""
+
+
 class RecordingError(DepthRosError, ValueError):
     """A public recording (KITTI, ...) has another layout than the importer reads."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from depth_ros.bags.reader import BagReader, Topic
+from depth_ros.bags.reader import BagReader, Topic, until_damage
 from depth_ros.bags.select import Selection, TopicOverrides, select_topics
 from depth_ros.bags.transforms import poses, read_transforms, transform_topics
 from depth_ros.errors import CameraError, MessageError, ShapeError, TransformError
@@ -137,7 +137,8 @@ class _Inspector:
         cameras = FrameDecoder(chosen.image, self.settings)
         if chosen.camera_info:
             cameras.add_info(next(self.reader.messages([chosen.camera_info])).message)
-        for record in self.reader.messages([name for name in (chosen.image, chosen.points, chosen.odometry) if name]):
+        topics = [name for name in (chosen.image, chosen.points, chosen.odometry) if name]
+        for record in until_damage(self.reader.messages(topics), self.problems.append):
             stamp = stamp_ns(record.message)
             latencies.setdefault(record.topic, []).append(record.log_ns - stamp)
             recorded.setdefault(record.topic, []).append(record.log_ns)
@@ -229,7 +230,7 @@ class _Inspector:
         topics = transform_topics(self.reader)[1]
         if not topics:
             return ''
-        for record in self.reader.messages(topics):
+        for record in until_damage(self.reader.messages(topics), lambda damage: None):
             for pose in poses(record.message, self.transforms, lidar_frame):
                 return f'{pose.frame_id} to {pose.child_frame_id}'
         return ''

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rosbags.convert.converter import migrate_bytes
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.bags.mending import Mended, is_cut_off
-from depth_ros.errors import BagError
+from depth_ros.errors import BagError, DamagedBagError
+
+_Item = TypeVar('_Item')
 
 _SUFFIXES = ('.bag', '.db3', '.mcap')
 
@@ -136,7 +138,8 @@ class BagReader:
             stop_ns: only what was recorded before this time, ns.
 
         Raises:
-            BagError: no such topic, or the file is damaged from here on.
+            BagError: no such topic.
+            DamagedBagError: the file is damaged from here on.
         """
         deserialize = self._reader.deserialize
         for connection, log_ns, data in self._records(topics, start_ns, stop_ns):
@@ -154,7 +157,8 @@ class BagReader:
             topics: names; None = all.
 
         Raises:
-            BagError: no such topic, or the file is damaged from here on.
+            BagError: no such topic.
+            DamagedBagError: the file is damaged from here on.
         """
         if self._reader.is2:
             for connection, log_ns, data in self._records(topics):
@@ -187,7 +191,7 @@ class BagReader:
             except StopIteration:
                 return
             except Exception as error:  # readers of damaged files raise struct, sqlite, codec and other errors
-                raise BagError(
+                raise DamagedBagError(
                     f'bag {str(self.path)!r} is damaged after {count} messages: {_line(error)}; repair it (ros2 bag '
                     'convert, mcap recover, rosbag reindex) or record it again'
                 ) from error
@@ -223,6 +227,19 @@ class BagReader:
             return _opened(files)
         except Exception as error:  # as above: the kinds of damage are as many as the kinds of errors
             raise BagError(f'bag {str(path)!r} cannot be read: {_line(error)}{_hint(path)}') from error
+
+
+def until_damage(items: Iterable[_Item], say: Callable[[str], object]) -> Iterator[_Item]:
+    """Yield what a damaged bag still gives.
+
+    Args:
+        items: what is read from a bag.
+        say: called with the damage, one line, where there is any.
+    """
+    try:
+        yield from items
+    except DamagedBagError as error:
+        say(str(error))
 
 
 def _opened(paths: list[Any]) -> AnyReader:

@@ -102,7 +102,7 @@ class Recording:
             item: Frame, LidarScan or Pose; arrays may be views of a message.
 
         Raises:
-            BagError: the file is damaged from here on.
+            DamagedBagError: the file is damaged from here on.
         """
         chosen = self.selection
         topics = [name for name in (chosen.image, chosen.camera_info, chosen.points, chosen.odometry) if name]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from depth_ros.bags.reader import BagReader
+from depth_ros.bags.reader import BagReader, until_damage
 from depth_ros.errors import MessageError, TransformError
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.messages.header import stamp_ns
@@ -37,7 +37,7 @@ def read_transforms(reader: BagReader, frames: Iterable[str] = ()) -> TransformT
 
     Returns:
         ``/tf_static``, and those transforms of ``/tf`` that are the same throughout the bag. Transforms that cannot be
-        decoded are left out.
+        decoded, or lie behind damage, are left out.
     """
     static, dynamic = transform_topics(reader)
     tree = TransformTree()
@@ -92,7 +92,8 @@ def poses(message: Any, tree: TransformTree, sensor_frame: str) -> Iterator[Pose
 def _transforms(reader: BagReader, topics: list[str]) -> Iterator[tuple[str, str, np.ndarray]]:
     if not topics:
         return
-    for item in reader.messages(topics):
+    # Whoever reads the images comes to the damage too, and says so.
+    for item in until_damage(reader.messages(topics), lambda damage: None):
         for transform in item.message.transforms:
             with suppress(MessageError):
                 yield decode_transform(transform)

@@ -13,7 +13,7 @@ import cv2
 from depth_ros.bags.recording import Recording
 from depth_ros.bags.transforms import transform_topics
 from depth_ros.cli import topic_arguments
-from depth_ros.errors import SettingsError
+from depth_ros.errors import DamagedBagError, SettingsError
 from depth_ros.evaluation.cloud_export import CloudBuilder, Drive, MeshBuilder, open3d, remove_outliers, write_cloud
 from depth_ros.evaluation.evaluate import DEFAULT_INPUT_FRACTION, Evaluation, EvaluationOptions, Listener, evaluate
 from depth_ros.evaluation.metrics import KEYS, MAX_DEPTH
@@ -82,6 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
         DepthRosError: see ``write_results``.
+        DamagedBagError: the bag cannot be read to its end; the results of what came before are written.
         KeyboardInterrupt: it was interrupted.
     """
     evaluation = write_results(arguments)
@@ -92,13 +93,16 @@ def run(arguments: argparse.Namespace) -> None:
             print(f'{name + ":":8} {path}')
     if evaluation.interrupted:
         raise KeyboardInterrupt
+    if evaluation.damage:
+        raise DamagedBagError(f'{evaluation.damage}; the results are those of the images before the damage')
 
 
 def write_results(arguments: argparse.Namespace) -> Evaluation:
     """Evaluate and write all results, whole or not at all.
 
     After an interrupt (Ctrl-C) the images done so far are written, with ``"interrupted": true``; a second one while
-    they are written leaves nothing.
+    they are written leaves nothing. Of a bag that is damaged part-way the images before the damage are written, with
+    ``"damage"`` saying what it is. Both have ``"partial": true``.
 
     Raises:
         DepthRosError: see ``evaluate``; also where something cannot be written.
@@ -174,6 +178,9 @@ def table(evaluation: Evaluation) -> str:
         for reason, count in counts['refused'].items()
     ]
     lines += [f'undecodable {count} x {reason}' for reason, count in counts['undecodable'].items()]
+    lines += [f'note: {note}' for note in document['notes']]
+    if document['partial']:
+        lines.append(f'PARTIAL: {counts["images"]} of {counts["images_in_bag"]} images were read.')
     return '\n'.join(lines)
 
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from depth_ros.bags.reader import until_damage
 from depth_ros.bags.recording import Recording
 from depth_ros.bags.select import TopicOverrides
-from depth_ros.errors import BagError, FrameRefused, SettingsError
+from depth_ros.errors import BagError, DamagedBagError, FrameRefused, SettingsError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, full_holdout, ring_holdout, ring_step_holdout
@@ -99,12 +100,14 @@ class Evaluation:
         scores: score of each method, the first method first.
         album: snapshots for pictures.
         interrupted: True if the user stopped it; what was done until then counts.
+        damage: why the bag could not be read to its end, '' if it could; what came before counts.
     """
 
     document: dict[str, Any]
     scores: dict[str, MethodScore]
     album: Album
     interrupted: bool
+    damage: str
 
 
 def evaluate(
@@ -126,7 +129,8 @@ def evaluate(
         estimators: by any names, in place of the methods of the options: to compare several checkpoints.
 
     Returns:
-        The result; after an interrupt (SIGINT) that of the images done so far.
+        The result; after an interrupt (SIGINT) that of the images done so far, of a damaged bag that of the images
+        before the damage.
 
     Raises:
         BagError: the bag cannot be read, has no camera or lidar, or no image could be answered or scored.
@@ -153,9 +157,9 @@ def evaluate(
         if run.interrupted and not run.answered:
             raise KeyboardInterrupt
         if not run.answered:
-            raise BagError(run.nothing_text(bag))
+            raise DamagedBagError(run.damage) if run.damage else BagError(run.nothing_text(bag))
         document = run.document(bag, _holdout_facts(holdout, options))
-    return Evaluation(strict_json(document), run.scores, run.album, run.interrupted)
+    return Evaluation(strict_json(document), run.scores, run.album, run.interrupted, run.damage)
 
 
 def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> Holdout:
@@ -164,7 +168,8 @@ def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> Holdo
     if not options.input_rings and not options.ring_step:
         return fraction_holdout(1 - options.input_fraction)
     with Recording(bag, options.overrides, settings) as ahead:
-        scans = list(islice((item for _, item in ahead.events() if isinstance(item, LidarScan)), _SCANS_TO_COUNT_RINGS))
+        events = until_damage(ahead.events(), lambda damage: None)
+        scans = list(islice((item for _, item in events if isinstance(item, LidarScan)), _SCANS_TO_COUNT_RINGS))
     if options.ring_step:
         return LidarHoldout(partial(ring_step_holdout, options.ring_step), scans)
     return LidarHoldout(partial(ring_holdout, options.input_rings), scans)
@@ -183,7 +188,7 @@ def _holdout_facts(holdout: Holdout, options: EvaluationOptions) -> dict[str, An
     counts = sorted({lidar.num_rings for lidar in holdout.lidars.values()})
     of = f'{counts[0]}' if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'
     if options.ring_step:
-        text = f'every {options.ring_step}th of {of} lidar rings was given, the other rings withheld'
+        text = f'one lidar ring in {options.ring_step} (of {of}) was given, the other rings withheld'
     else:
         text = f'{options.input_rings} of {of} lidar rings were given, the other rings withheld'
     rules = sorted({lidar.inferred for lidar in holdout.lidars.values()} - {''})
@@ -207,8 +212,8 @@ class _Run:
 
     def __init__(
         self, recording: Recording, settings: Settings, options: EvaluationOptions,
-        estimators: Mapping[str, Estimator],
-        holdout: Holdout, progress: Callable[[int, int], None], listeners: Sequence[Listener],
+        estimators: Mapping[str, Estimator], holdout: Holdout, progress: Callable[[int, int], None],
+        listeners: Sequence[Listener],
     ) -> None:
         self.recording, self.settings, self.options = recording, settings, options
         self.estimators, self.progress, self.listeners = estimators, progress, listeners
@@ -225,6 +230,7 @@ class _Run:
         self.without_lidar = 0
         self.answered = 0
         self.interrupted = False
+        self.damage = ''
 
     def play(self) -> None:
         total = -(-self.recording.num_frames // self.options.every)
@@ -245,7 +251,7 @@ class _Run:
             self.interrupted = True
 
     def _heard(self) -> Iterator[Event]:
-        for log_ns, item in self.recording.events():
+        for log_ns, item in until_damage(self.recording.events(), partial(setattr, self, 'damage')):
             if isinstance(item, Pose):
                 for listener in self.listeners:
                     listener.add_pose(item)
@@ -323,7 +329,10 @@ class _Run:
             'settings': to_flat(self.settings),
             'holdout': holdout,
             'max_depth': self.options.max_depth,
+            'partial': bool(self.interrupted or self.damage),
             'interrupted': self.interrupted,
+            'damage': self.damage or None,
+            'notes': list(reader.notes),
             'counts': {
                 'images': self.counts.num_frames,
                 'images_in_bag': self.recording.num_frames,

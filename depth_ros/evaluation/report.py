@@ -92,15 +92,25 @@ def _bag_name(document: dict[str, Any]) -> str:
     return document['bag']['path'].rstrip('/').rsplit('/', 1)[-1]
 
 
+def _warning(text: str) -> str:
+    return f'<p class="warn">{escape(text)}</p>'
+
+
 def _headline(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
     first = document['methods'][scores[0].name]
     pooled, uncertainty, counts = first['pooled'], first['uncertainty']['pooled'], document['counts']
     unanswered = sum(counts['refused'].values()) + counts['dropped_from_queue']
     others = f', beside {", ".join(score.name for score in scores[1:])}' if len(scores) > 1 else ''
-    ended = '<p class="warn">Interrupted: these are the figures of the images done until then.</p>' \
+    ended = _warning('Interrupted: these are the figures of the images done until then.') \
         if document['interrupted'] else ''
+    if document['damage']:
+        ended += _warning(
+            f'Partial: {document["damage"]}. These are the figures of the images before the damage, {counts["images"]} '
+            f'of {counts["images_in_bag"]}.'
+        )
+    ended += ''.join(_warning(f'{note[:1].upper()}{note[1:]}.') for note in document['notes'])
     unscored = '' if first['points']['num_truth'] else \
-        '<p class="warn">No withheld lidar point fell into any image, so nothing could be scored.</p>'
+        _warning('No withheld lidar point fell into any image, so nothing could be scored.')
     within = uncertainty['within_1_sigma']
     cards = [
         ('Mean error', f'{number(pooled["mae"])} m', f'{number(pooled["abs_rel"], "abs_rel")} of the distance'),

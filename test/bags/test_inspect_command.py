@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import yaml
-from bag_samples import START, STEP, Messages
+from bag_samples import START, STEP, Messages, damage
 from kitti_folders import raw_drive
 
 from depth_ros.bags.inspection import inspect_bag
@@ -105,6 +105,16 @@ def test_a_moving_transform_counts_as_odometry(tmp_path, capsys):
     assert found.problems == ()
     main(['inspect', str(path)])
     assert 'odom to base_link' in capsys.readouterr().out
+
+
+def test_a_bag_that_is_damaged_part_way_is_inspected_up_to_there(tmp_path, capsys):
+    path = damage(Messages().drive(400).write(tmp_path / 'bag'))
+    found = look(path)
+    assert 'damaged after' in '; '.join(found.problems)
+    assert found.chain == ('cam_optical', 'lidar')
+    assert 20 < found.pairing.num_images < 400
+    assert main(['inspect', str(path)]) == 0
+    assert 'damaged after' in capsys.readouterr().out
 
 
 def test_a_broken_bag_is_one_line_and_code_2(tmp_path, capsys):

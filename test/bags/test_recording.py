@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from bag_samples import CAMERA, START, STEP, Messages
+from bag_samples import CAMERA, START, STEP, Messages, damage
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recording import Recording
 from depth_ros.bags.select import TopicOverrides
 from depth_ros.bags.transforms import read_transforms
 from depth_ros.bags.writer import BagWriter
-from depth_ros.errors import BagError, SettingsError, TransformError
+from depth_ros.errors import BagError, DamagedBagError, SettingsError, TransformError
 from depth_ros.settings import from_flat
 from depth_ros.types import Camera, Frame, LidarScan, Pose
 
@@ -162,13 +162,8 @@ def test_named_topics_are_used(tmp_path):
 
 
 def test_a_damaged_bag_says_so_while_it_streams(tmp_path):
-    path = Messages().drive(400).write(tmp_path / 'bag')
-    file = next(path.glob('*.mcap'))
-    content = bytearray(file.read_bytes())
-    chunk = content.rindex(b'zstd', 0, len(content) * 3 // 4) + 40
-    content[chunk : chunk + 100] = bytes(100)
-    file.write_bytes(content)
-    with Recording(path) as recording, pytest.raises(BagError, match='damaged after'):
+    path = damage(Messages().drive(400).write(tmp_path / 'bag'))
+    with Recording(path) as recording, pytest.raises(DamagedBagError, match='damaged after'):
         for _ in recording.events():
             pass
 

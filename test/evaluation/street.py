@@ -67,9 +67,9 @@ def image(index):
     return cv2.applyColorMap((255 * np.exp(-depth / 15)).astype(np.uint8), cv2.COLORMAP_BONE)
 
 
-def write_street(path, count=6, poses=True, named_rings=True, lidar=True):
+def write_street(path, count=6, poses=True, named_rings=True, lidar=True, compress=False):
     """Write the drive as a bag."""
-    with BagWriter(path) as bag:
+    with BagWriter(path, compress=compress) as bag:
         transforms = bag.message('tf2_msgs/msg/TFMessage')
         rotation = rotation_to_quaternion(OPTICAL_FROM_BODY.T)
         for parent, child, (x, y, z, w) in (

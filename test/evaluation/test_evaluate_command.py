@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from street import write_street
 
 from depth_ros.cli import evaluate_command
 from depth_ros.cli.main import main
@@ -60,6 +61,7 @@ def test_metrics_json_has_the_promised_form(result, street):
     assert document['settings'] == to_flat(Settings())
     assert document['counts']['answered'] == 6
     assert document['interrupted'] is False
+    assert document['partial'] is False
 
 
 class Loads(HTMLParser):
@@ -203,6 +205,42 @@ def test_a_full_disk_leaves_nothing(street, tmp_path, capsys, monkeypatch):
     assert leftovers(tmp_path) == []
 
 
+def test_a_bag_that_is_damaged_part_way_gives_the_figures_of_what_came_before(tmp_path, capsys):
+    bag, out = write_street(tmp_path / 'drive', count=12, compress=True), tmp_path / 'out'
+    file = next(bag.glob('*.mcap'))
+    content = bytearray(file.read_bytes())
+    second_chunk = content.rindex(b'zstd', 0, len(content) * 3 // 4) + 40
+    content[second_chunk : second_chunk + 100] = bytes(100)
+    file.write_bytes(content)
+    assert evaluate_bag(bag, out, '--method', 'nearest', '--input-rings', 8, '--cloud', tmp_path / 'cloud.ply') == 2
+    said = capsys.readouterr()
+    assert 'damaged after' in said.err
+    assert said.err.count('\n') == 1
+    document = json.loads((out / 'metrics.json').read_text(encoding='utf-8'))
+    counts = document['counts']
+    assert document['partial'] is True
+    assert 'damaged after' in document['damage']
+    assert 3 < counts['answered'] == counts['images'] < counts['images_in_bag'] == 12
+    assert document['methods']['nearest']['pooled']['mae'] < 1.5
+    assert f'PARTIAL: {counts["images"]} of 12 images' in said.out
+    assert 'Partial: bag' in (out / 'report.html').read_text(encoding='utf-8')
+    assert leftovers(tmp_path) == ['cloud.ply', 'drive', 'out']
+
+
+def test_a_bag_whose_end_is_missing_is_evaluated_and_says_so(tmp_path, capsys):
+    bag, out = write_street(tmp_path / 'drive', count=12, compress=True), tmp_path / 'out'
+    file = next(bag.glob('*.mcap'))
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 3 // 4])
+    assert evaluate_bag(bag, out, '--method', 'nearest', '--input-rings', 8) == 0
+    document = json.loads((out / 'metrics.json').read_text(encoding='utf-8'))
+    assert 'the end is missing' in document['notes'][0]
+    assert document['damage'] is None
+    assert 3 < document['counts']['answered'] < 12
+    assert 'the end is missing' in capsys.readouterr().out
+    assert 'the end is missing' in (out / 'report.html').read_text(encoding='utf-8')
+
+
 def interrupt_after(monkeypatch, count):
     def progress(self, done, total):
         if done == count:
@@ -216,6 +254,7 @@ def test_an_interrupt_writes_what_is_done_and_says_so(street, tmp_path, monkeypa
     assert evaluate_bag(street, tmp_path / 'out', '--method', 'nearest') == 130
     document = json.loads((tmp_path / 'out' / 'metrics.json').read_text(encoding='utf-8'))
     assert document['interrupted'] is True
+    assert document['partial'] is True
     assert document['counts']['answered'] == 2
     assert 'Interrupted' in (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
     assert leftovers(tmp_path) == ['out']
