@@ -9,6 +9,8 @@ from depth_ros.cli.main import run_command
 
 # Command -> one line of help; see ``depth_ros.cli.main``.
 COMMANDS = {
+    'prepare': 'turn bags into a dataset (KITTI depth-completion layout) to train on',
+    'inspect': 'say what is in a dataset, and draw a contact sheet',
     'cache': 'turn bags into a folder of training samples',
     'acceptance': 'judge checkpoints on all recordings kept apart, beside the classical methods, in one table',
     'score': 'compare checkpoints with the classical methods on validation images',

@@ -56,11 +56,15 @@ class Accumulated:
     def depth_image(self, shape: tuple[int, int]) -> np.ndarray:
         """(H, W) float32 metres, the nearest of the kept points of each pixel, NaN where there is none."""
         points = self.points.take(self.kept)
-        points = points.take(nearest_per_pixel(points, shape))
-        image = np.full(shape, np.nan, np.float32)
-        row, column = (np.floor(values + np.float32(0.5)).astype(np.int64) for values in (points.v, points.u))
-        image[row, column] = points.depth
-        return image
+        return depth_image(points.take(nearest_per_pixel(points, shape)), shape)
+
+
+def depth_image(points: ProjectedPoints, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32 metres, NaN where there is no point; of points that are at most one per pixel."""
+    image = np.full(shape, np.nan, np.float32)
+    row, column = (np.floor(values + np.float32(0.5)).astype(np.int64) for values in (points.v, points.u))
+    image[row, column] = points.depth
+    return image
 
 
 class _Sweep:

@@ -34,6 +34,7 @@ from depth_ros.types import Camera, Frame
 from depth_ros_training.data.sample import Sample, SourceImage, empty_points
 
 INDEX = 'index.jsonl'
+PARTS = 'parts'  # what is done of a preparation, so that it can go on
 FORMAT, VERSION = 'depth_ros_dataset', 1
 DEPTH_SCALE = 256.0  # steps per metre, as in the development kit of KITTI depth completion
 SPLITS = ('train', 'val', 'test')
@@ -181,7 +182,7 @@ def read_index(folder: Path) -> Index:
     try:
         content = path.read_bytes()
     except OSError as error:
-        unfinished = (Path(folder) / 'parts').is_dir()
+        unfinished = (Path(folder) / PARTS).is_dir()
         todo = 'its preparation was not finished: run the same command again' if unfinished else (
             'expected a folder that `depth_ros_training prepare` wrote'
         )  # fmt: skip

@@ -16,6 +16,7 @@ from depth_ros.geometry.rigid import rigid, rotation_to_quaternion
 from depth_ros.messages.odometry import decode_odometry
 from depth_ros.types import LidarScan, Pose
 
+LIDAR_ODOMETRY_FILE = 'lidar_odometry.txt'
 LIDAR_ODOMETRY_FRAME = 'lidar_odometry'
 # KISS-ICP's own choices for cars: range, and size of voxels as a share of it. Indoors both shrink with what is seen.
 _MAX_RANGE, _VOXEL_SHARE = 100.0, 0.01  # metres

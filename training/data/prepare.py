@@ -1,0 +1,245 @@
+"""From bags to a dataset: in chunks, by several processes, and where it was interrupted it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from depth_ros.bags.recording import Recording
+from depth_ros.bags.select import TopicOverrides
+from depth_ros.errors import BagError, OutputError, SettingsError, TransformError
+from depth_ros.files import output_errors, whole_file
+from depth_ros.settings import Settings, to_flat
+from depth_ros.types import LidarScan
+from depth_ros_training.data.chunk import Chunk
+from depth_ros_training.data.dataset import DEPTH_SCALE, FORMAT, INDEX, PARTS, VERSION
+from depth_ros_training.data.finish import finish
+from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans, sweeps
+from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, lidar_odometry, write_poses
+from depth_ros_training.data.splits import SplitOptions
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out.
+
+    Attributes:
+        folder: the dataset.
+        head: first line of its index.
+        num_kept: images that an earlier run had prepared.
+        warnings: what is wrong with the recordings, one line each.
+    """
+
+    folder: Path
+    head: dict[str, Any]
+    num_kept: int
+    warnings: tuple[str, ...]
+
+
+def prepare(
+    bags: list[Path],
+    out: Path,
+    options: PrepareOptions = PrepareOptions(),  # noqa: B008 (frozen)
+    split: SplitOptions = SplitOptions(),  # noqa: B008 (frozen)
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    jobs: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Make a dataset of bags.
+
+    Images go through the robot's pipeline (same settings). What is done is kept: an interrupted preparation goes on
+    where it stopped, and further bags join those that are there.
+
+    Args:
+        bags: bags that ``depth_ros inspect`` understands.
+        out: folder of the dataset.
+        options: what is prepared.
+        split: how frames are divided.
+        settings: of the pipeline.
+        jobs: processes.
+        overwrite: begin anew if there is a dataset.
+        progress: called with the number of images done and of all.
+
+    Returns:
+        What came out.
+
+    Raises:
+        BagError: a bag cannot be read, or nothing can be learnt from it; nothing is written.
+        MissingDependencyError: lidar odometry is needed and not installed; nothing is written.
+        SettingsError: the split is not possible.
+        OutputError: the dataset cannot be written; what was done is kept for the next run.
+    """
+    out = Path(out)
+    plans = make_plans(bags, options, settings)
+    made = _open_folder(out, plans, options, settings, overwrite)
+    work = [(plan, number) for plan in plans for number in range(plan.num_chunks)]
+    work = [(plan, number) for plan, number in work if not _part(out, plan.name, number).exists()]
+    total = sum(plan.num_frames for plan in plans)
+    left = round(sum(plan.num_frames / plan.num_chunks for plan, _ in work))
+    kept = max(total - left, 0)
+    without = [plan for plan in plans if plan.poses == 'lidar odometry']
+    without = [plan for plan in without if not (out / plan.name / LIDAR_ODOMETRY_FILE).exists()]
+    try:
+        _run(
+            [(_localise, (plan, out, settings)) for plan in without],
+            [(_prepare_chunk, (plan, number, out, options, settings)) for plan, number in work],
+            jobs,
+            lambda done: progress(min(kept + done, total), total),
+        )
+        head, warnings = finish(out, options, split, settings)
+    except (BagError, SettingsError):
+        if made:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    progress(total, total)
+    return Report(out, head, kept, tuple([note for plan in plans for note in plan.notes] + warnings))
+
+
+def _part(out: Path, name: str, number: int) -> Path:
+    return out / PARTS / name / f'{number:06d}.json'
+
+
+def _open_folder(
+    out: Path, plans: list[BagPlan], options: PrepareOptions, settings: Settings, overwrite: bool
+) -> bool:
+    """Make the folder, or check that what is in it goes together with what is to come; True if it was made."""
+    facts = {
+        'format': [FORMAT, VERSION, DEPTH_SCALE],
+        'options': {**dataclasses.asdict(options), 'overrides': dataclasses.asdict(options.overrides)},
+        'settings': to_flat(settings),
+    }
+    del facts['options']['overrides'], facts['options']['right']  # of single bags
+    made = not out.exists()
+    with output_errors(out):
+        if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / PARTS).is_dir())):
+            raise OutputError(f'{str(out)!r} holds something that is no dataset; choose another folder')
+        if overwrite and out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / PARTS).mkdir(exist_ok=True)
+        _agree(out / PARTS / 'dataset.json', facts, f'{str(out)!r} was begun with other options or another release')
+        # From here on the dataset is not whole; the index comes back last.
+        (out / INDEX).unlink(missing_ok=True)
+        for plan in plans:
+            (out / PARTS / plan.name).mkdir(exist_ok=True)
+            what = f'{str(out)!r} holds another recording named {plan.name!r}'
+            _agree(out / PARTS / plan.name / 'recording.json', plan.facts, what)
+    return made
+
+
+def _agree(path: Path, facts: dict[str, Any], otherwise: str) -> None:
+    """Write facts down, or compare them with those that were written down before."""
+    text = json.dumps(facts, sort_keys=True)
+    if not path.exists():
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding='utf-8')
+    elif path.read_text(encoding='utf-8') != text:
+        raise OutputError(f'{otherwise}; choose another folder, or begin anew (--overwrite)')
+
+
+_shared: list[Any] = []
+
+
+def _start_worker(count: Any, stop: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and says stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(1)
+    _shared[:] = [count, stop]
+
+
+def _count_in_worker(number: int) -> None:
+    count, stop = _shared
+    with count.get_lock():
+        count.value += number
+    if stop.is_set():
+        raise KeyboardInterrupt
+
+
+def _in_worker(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    try:
+        function(*arguments, _count_in_worker)
+    except TransformError as error:  # cannot travel between processes
+        raise BagError(str(error)) from None
+
+
+_Work = list[tuple[Callable[..., None], tuple[Any, ...]]]
+
+
+def _run(first: _Work, then: _Work, jobs: int, progress: Callable[[int], None]) -> None:
+    """Call functions, the ones first and the others when those are done, with one argument more: counts images."""
+    if jobs == 1 or len(first) + len(then) <= 1:
+        done = 0
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            progress(done)
+
+        for function, arguments in (*first, *then):
+            function(*arguments, count)
+        return
+    context = multiprocessing.get_context('spawn')
+    counter, stop = context.Value('q', 0), context.Event()
+    workers = min(jobs, max(len(first), len(then)))
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter, stop)) as pool:
+        try:
+            for work in (first, then):
+                waiting = {pool.submit(_in_worker, function, arguments) for function, arguments in work}
+                while waiting:
+                    finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
+                    progress(counter.value)
+                    for future in finished:
+                        future.result()
+        except BrokenProcessPool as error:
+            raise OutputError(
+                'a worker process was killed, for want of memory perhaps; what was done is kept: run the same command '
+                'again, with fewer --jobs'
+            ) from error
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _localise(plan: BagPlan, out: Path, settings: Settings, count: Callable[[int], None]) -> None:
+    """Lidar odometry of a recording."""
+
+    def counted() -> Iterator[LidarScan]:
+        with suppress(BagError):  # damaged from here on; what follows has no poses
+            for scan in sweeps(recording, settings):
+                count(0)
+                yield scan
+
+    with Recording(plan.path, TopicOverrides(**plan.facts['topics']), settings) as recording:
+        write_poses(out / plan.name / LIDAR_ODOMETRY_FILE, list(lidar_odometry(counted())))
+
+
+def _prepare_chunk(
+    plan: BagPlan, number: int, out: Path, options: PrepareOptions, settings: Settings, count: Callable[[int], None]
+) -> None:
+    """Write the frames of one chunk, and a part of the index when all are there."""
+    chunk = Chunk(plan, number, out, options, settings)
+    try:
+        part = chunk.prepare(count)
+    finally:
+        chunk.close()
+    with whole_file(_part(out, plan.name, number)) as path:
+        path.write_text(json.dumps(part), encoding='utf-8')
+
+
+def default_jobs() -> int:
+    """As many processes as cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

@@ -1,0 +1,108 @@
+"""Which frames train, and which judge: by recording, or by blocks of time with a gap between them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from depth_ros.errors import SettingsError
+from depth_ros_training.data.dataset import SPLITS
+
+_NS = 1_000_000_000
+_LONG_GAP, _SHORT_GAP_SHARE = 2.0, 0.1
+# From so many recordings on whole ones are kept apart.
+_MANY = 3
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How frames are divided.
+
+    Attributes:
+        by: ``recording`` (whole recordings), ``time`` (blocks of each recording, train first, test last) or ``auto``
+            (recording if there are three or more).
+        shares: of train, val and test.
+        gap: seconds that are left out between two blocks; negative = 2 s, in short recordings a tenth of them.
+    """
+
+    by: str = 'auto'
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    gap: float = -1.0
+
+    def __post_init__(self) -> None:
+        if self.by not in ('auto', 'recording', 'time'):
+            raise SettingsError(f'split is by {self.by!r}, expected auto, recording or time')
+        if min(self.shares) < 0 or not abs(sum(self.shares) - 1) < 1e-3:
+            raise SettingsError(f'shares of train, val and test are {self.shares}, expected 0 to 1 and 1 together')
+
+
+def assign_splits(recordings: dict[str, list[dict[str, Any]]], options: SplitOptions) -> str:
+    """Set ``split`` of every frame: train, val, test, or '' in a gap.
+
+    Args:
+        recordings: frames by recording, in the order of their stamps.
+        options: how.
+
+    Returns:
+        How it was done, one line.
+
+    Raises:
+        SettingsError: there are too few recordings, or no frame is left to train on.
+    """
+    by = options.by
+    if by == 'auto':
+        by = 'recording' if len(recordings) >= _MANY else 'time'
+    text = _by_recording(recordings, options) if by == 'recording' else _by_time(recordings, options)
+    found = {frame['split'] for frames in recordings.values() for frame in frames}
+    missing = [name for name, share in zip(SPLITS, options.shares, strict=True) if share > 0 and name not in found]
+    if missing:
+        raise SettingsError(
+            f'no frame is left for {", ".join(missing)}; record for longer, or choose other --shares or a shorter --gap'
+        )
+    return text
+
+
+def _by_recording(recordings: dict[str, list[dict[str, Any]]], options: SplitOptions) -> str:
+    needed = sum(share > 0 for share in options.shares)
+    if len(recordings) < needed:
+        raise SettingsError(
+            f'{len(recordings)} recordings cannot be divided into {needed} parts; prepare more bags together, or split '
+            'by time (--split time)'
+        )
+    # An order that has nothing to do with the time of recording, and is the same each time.
+    names = sorted(recordings, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    total = sum(len(frames) for frames in recordings.values())
+    chosen: dict[str, str] = {}
+    for split, share in ((SPLITS[2], options.shares[2]), (SPLITS[1], options.shares[1])):
+        count, later = 0, sum(options.shares[: SPLITS.index(split)]) > 0
+        while share > 0 and names and (len(names) > int(later)) and count < share * total:
+            name = names.pop(0)
+            # The last one over the limit stays where more of it belongs, but none stays empty.
+            if count and count + len(recordings[name]) / 2 > share * total:
+                names.insert(0, name)
+                break
+            chosen[name] = split
+            count += len(recordings[name])
+    for name, frames in recordings.items():
+        for frame in frames:
+            frame['split'] = chosen.get(name, SPLITS[0])
+    return 'by recording'
+
+
+def _by_time(recordings: dict[str, list[dict[str, Any]]], options: SplitOptions) -> str:
+    gaps = []
+    for frames in recordings.values():
+        gap = options.gap
+        if gap < 0:
+            gap = min(_LONG_GAP, _SHORT_GAP_SHARE * (frames[-1]['stamp_ns'] - frames[0]['stamp_ns']) / _NS)
+        gaps.append(gap)
+        num_test, num_val = (round(options.shares[k] * len(frames)) for k in (2, 1))
+        starts = {SPLITS[0]: 0, SPLITS[1]: len(frames) - num_test - num_val, SPLITS[2]: len(frames) - num_test}
+        for number, frame in enumerate(frames):
+            split = max((name for name in SPLITS if starts[name] <= number), key=lambda name: starts[name] * 4
+                        + SPLITS.index(name))  # fmt: skip
+            following = min((start for start in starts.values() if start > number), default=len(frames))
+            ends = following < len(frames) and frames[following]['stamp_ns'] - frame['stamp_ns'] <= gap * _NS
+            frame['split'] = '' if ends else split
+    return f'by time, with gaps of {min(gaps):.2g} s' + (f' to {max(gaps):.2g} s' if max(gaps) > min(gaps) else '')
