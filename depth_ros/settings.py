@@ -22,7 +22,7 @@ from depth_ros.errors import SettingsError
 
 ROS_PARAMETERS = ('use_sim_time', 'start_type_description_service', 'autostart')
 """Parameters of the node that say nothing about the method; ``qos_overrides.*`` are the others."""
-METHODS = ('classical', 'network', 'exported', 'nearest', 'linear', 'ip_basic')
+METHODS = ('auto', 'classical', 'network', 'exported', 'nearest', 'linear', 'ip_basic')
 
 
 def param(
@@ -137,13 +137,20 @@ class ProjectionSettings:
 class EstimatorSettings:
     """Which method turns sparse depth into dense depth."""
 
-    method: str = param('classical', 'Estimator.', choices=METHODS, read_only=True)
+    method: str = param(
+        'auto',
+        'Estimator; auto = the network where something that runs it is installed, else, with a warning, classical; '
+        'network = in torch, or where that is not installed in an engine; exported = in an engine (OpenVINO, ONNX '
+        'Runtime).',
+        choices=METHODS,
+        read_only=True,
+    )
     downscale: int = param(
         1, 'The estimator sees every n rows and columns of the image as one; more is faster and coarser.', ge=1, le=8
     )
     checkpoint: str = param(
         '',
-        'Weights: a .safetensors file for network, an .onnx file for exported; empty = those that ship.',
+        'Weights of the network: a .safetensors file for torch, an .onnx file for engines; empty = those that ship.',
         read_only=True,
     )
     device: str = param(
@@ -163,8 +170,10 @@ class EstimatorSettings:
     )
     threads: int = param(0, 'CPU threads of exported; 0 = one per core.', ge=0, le=1024, read_only=True)
     fallback: bool = param(
-        False, 'Whether classical is used, with a warning, where weights or their engine cannot be used.',
-        read_only=True
+        False,
+        'Whether classical is used, with a warning, where weights or their engine cannot be used, or memory runs out; '
+        'auto with the weights that ship does so anyhow.',
+        read_only=True,
     )
 
 

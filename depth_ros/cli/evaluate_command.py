@@ -177,6 +177,7 @@ def table(evaluation: Evaluation) -> str:
         f'refused {count} x {reason}: {counts["refused_because"][reason]}'
         for reason, count in counts['refused'].items()
     ]
+    lines += [f'{name}: {entry["warning"]}' for name, entry in methods.items() if entry['warning']]
     lines += [f'undecodable {count} x {reason}' for reason, count in counts['undecodable'].items()]
     lines += [f'note: {note}' for note in document['notes']]
     if document['partial']:

@@ -7,13 +7,22 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from depth_ros.errors import CheckpointError, MissingDependencyError
-from depth_ros.estimators.learned import EngineStatus, LearnedEstimator, check_reference, existing
+from depth_ros.estimators.learned import (
+    TOLERANCES,
+    EngineError,
+    EngineStatus,
+    LearnedEstimator,
+    check_reference,
+    existing,
+)
 from depth_ros.estimators.network_input import NetworkInput
 from depth_ros.networks.layout import INPUT_VERSION
 from depth_ros.networks.weights import EXPORTED
@@ -21,7 +30,8 @@ from depth_ros.settings import EstimatorSettings
 
 METADATA_KEY = 'depth_ros'
 INPUTS = ('image', 'rays', 'guide')
-_TOLERANCES = {'f32': 1e-3, 'f16': 0.1, 'bf16': 0.3}
+# What an engine that computes in f32 can be told to compute in, to need less memory.
+_SMALLER = {'OpenVINO': 'bf16', 'TensorRT': 'f16'}
 
 # Takes image (1, H, W, 3) uint8, rays (1, H, W, 2) and guide (1, H, W, 8) float32; gives depth and std, (1, H, W)
 # float32.
@@ -52,6 +62,7 @@ class ExportedEstimator(LearnedEstimator):
             MissingDependencyError: no engine is installed.
         """
         super().__init__()
+        self._smaller = ''
         path = existing(settings.checkpoint, EXPORTED, 'exported network')
         content, self.facts = _read(path)
         failures = []
@@ -63,25 +74,43 @@ class ExportedEstimator(LearnedEstimator):
             )
         for name, build in candidates:
             precision = self._precision(settings.precision, name)
-            try:
-                device, self._run = build(content, precision, settings)
-                error = check_reference(self, self.facts, _TOLERANCES[precision], f'{path.name} in {name}')
-            except Exception as failure:  # engines raise errors of all kinds
-                failures.append(f'{name}: {" ".join(str(failure).split())[:200]}')
-                continue
             reason = 'as set' if settings.device != 'auto' else 'the fastest of the engines installed'
             if failures:
                 reason = f'passed over {"; ".join(failures)}'
             engine = 'openvino' if name == 'OpenVINO' else 'onnxruntime'
-            self.status = EngineStatus(engine, device, precision, reason, bool(failures), error)
+            try:
+                device, self._run = build(content, precision, settings)
+                self.status = EngineStatus(engine, device, precision, reason, bool(failures), 0.0)
+                error = check_reference(self, self.facts, TOLERANCES[precision], f'{path.name} in {name}')
+            except Exception as failure:  # engines raise errors of all kinds
+                failures.append(f'{name}: {" ".join(str(failure).split())[:200]}')
+                continue
+            self.status = replace(self.status, max_relative_error=error)
+            self._smaller = _SMALLER.get(name, '') if precision == 'f32' else ''
+            self._rebuild = partial(_rebuild, build, path, self._smaller, settings)
             return
         raise CheckpointError(f'no engine can run {str(path)!r}: {"; ".join(failures)}')
 
     def run(self, network_input: NetworkInput) -> tuple[np.ndarray, np.ndarray]:
         """Run the network, see ``LearnedEstimator.run``."""
         arrays = network_input.image, network_input.rays, network_input.guide
-        depth, std = self._run({name: array[None] for name, array in zip(INPUTS, arrays, strict=True)})
+        try:
+            depth, std = self._run({name: array[None] for name, array in zip(INPUTS, arrays, strict=True)})
+        except Exception as error:  # of all kinds, ONNX Runtime's are children of Exception itself
+            raise EngineError(error) from error
         return depth[0], std[0]
+
+    def shrink(self) -> str:
+        """Build the engine again in half precision, see ``LearnedEstimator.shrink``."""
+        smaller = self._smaller
+        if smaller:
+            del self._run  # its memory is needed
+            try:
+                self._run = self._rebuild()
+            except Exception as error:
+                raise EngineError(MemoryError(f'cannot be built in {smaller}: {error}')) from error
+            self._smaller = ''
+        return smaller
 
     def _precision(self, wanted: str, name: str) -> str:
         if name in ('TensorRT', 'CUDA'):
@@ -170,6 +199,10 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
 
 
 _Build = Callable[[bytes, str, EstimatorSettings], tuple[str, _Run]]
+
+
+def _rebuild(build: _Build, path: Path, precision: str, settings: EstimatorSettings) -> _Run:
+    return build(path.read_bytes(), precision, settings)[1]
 
 
 def _candidates(settings: EstimatorSettings) -> list[tuple[str, _Build]]:

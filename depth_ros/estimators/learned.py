@@ -5,8 +5,9 @@ Needs no torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from depth_ros.errors import CheckpointError, FrameRefused
 from depth_ros.estimators.network_input import NetworkInput, encode, ray_channels
 from depth_ros.types import Camera, Frame, SparseDepth
 
+TOLERANCES = {'f32': 1e-3, 'f16': 0.1, 'bf16': 0.3}
+"""Largest relative error by precision against f32 in torch on the CPU. What half precision costs is measured, not
+assumed; this only catches what is broken."""
 _MAX_CAMERAS = 8
+# As torch, CUDA, TensorRT, ONNX Runtime, OpenVINO and the C++ library say it; only torch has a class of errors for it.
+_OUT_OF_MEMORY = re.compile(r'out.?of.?memory|allocate .{0,40}memory|bad.?alloc|alloc(ation)?_failed', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,48 @@ class EngineStatus:
         )
 
 
+class EngineError(Exception):
+    """What runs the network failed; the message is its own, in one line.
+
+    Attributes:
+        out_of_memory: True if no memory was left.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        text = ' '.join(str(error).split()) or type(error).__name__
+        super().__init__(text if len(text) <= 300 else f'{text[:300]}...')
+        self.out_of_memory = isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text) is not None
+
+
 class LearnedEstimator:
-    """A network behind the protocol of estimators. A child adds ``name`` and ``run``.
+    """A network behind the protocol of estimators. A child adds ``name``, ``run`` and ``shrink``.
 
     Frames without lidar are answered too; their depth rests on the image and the focal length alone.
+
+    Attributes:
+        status: what runs the network.
+        facts: what is stored with the weights.
     """
 
     name = ''
     needs_lidar = False
 
+    status: EngineStatus
+    facts: dict[str, Any]
+
     def __init__(self) -> None:
         self._rays: dict[tuple[Any, ...], np.ndarray] = {}
 
     def run(self, network_input: NetworkInput) -> tuple[np.ndarray, np.ndarray]:
-        """Depth and standard deviation, (H, W) float32, padded, in multiples of the scale."""
+        """Depth and standard deviation, (H, W) float32, padded, in multiples of the scale.
+
+        Raises:
+            EngineError: what runs the network failed.
+        """
+        raise NotImplementedError
+
+    def shrink(self) -> str:
+        """Go on in a smaller precision, to need less memory; the precision, '' if there is none smaller."""
         raise NotImplementedError
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
@@ -74,10 +108,11 @@ class LearnedEstimator:
             std: (H, W) float32 metres.
 
         Raises:
-            FrameRefused: ``not_finite``, the network gave values that are not finite.
+            FrameRefused: ``not_finite``, the network gave values that are not finite; ``out_of_memory``, in no
+                precision was there memory enough; ``engine_failed``, what runs the network gave another error.
         """
         network_input = encode(frame, sparse, self._ray_channels(frame.camera))
-        depth, std = self.run(network_input)
+        depth, std = self._run_in_less_memory(network_input)
         height, width = network_input.shape
         scale = np.float32(network_input.scale)
         depth, std = depth[:height, :width] * scale, std[:height, :width] * scale
@@ -89,6 +124,41 @@ class LearnedEstimator:
                 f'the network gave {wrong} pixels that are not finite; use precision f32 or another engine',
             )
         return depth, std
+
+    def _run_in_less_memory(self, network_input: NetworkInput) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            try:
+                return self.run(network_input)
+            except EngineError as error:
+                if not error.out_of_memory:
+                    raise
+                text = str(error)
+            # Outside of the handler: the error holds on to what was allocated.
+            self._go_on_smaller(text)
+            return self.run(network_input)
+        except EngineError as error:
+            height, width = network_input.shape
+            what = f'{self.status.engine} on {self.status.device} in {self.status.precision}'
+            if error.out_of_memory:
+                raise FrameRefused(
+                    'out_of_memory',
+                    f'{what} has no memory left for an image of {width}x{height}; raise estimator.downscale, or use '
+                    f'another device ({error})',
+                ) from error
+            raise FrameRefused('engine_failed', f'{what} failed: {error}') from error
+
+    def _go_on_smaller(self, text: str) -> None:
+        smaller = self.shrink()
+        if not smaller:
+            raise EngineError(MemoryError(text))
+        reason = f'{self.status.precision} ran out of memory ({text})'
+        self.status = replace(self.status, precision=smaller, reason=reason, fallback=True)
+        if 'reference' in self.facts:
+            try:
+                error = check_reference(self, self.facts, TOLERANCES[smaller], f'the network in {smaller}')
+            except CheckpointError as failure:
+                raise EngineError(MemoryError(f'{text}; {failure}')) from failure
+            self.status = replace(self.status, max_relative_error=error)
 
     def _ray_channels(self, camera: Camera) -> np.ndarray:
         key = (

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from depth_ros.errors import CheckpointError, FrameRefused, MissingDependencyError
-from depth_ros.estimators.learned import EngineStatus, LearnedEstimator, check_reference, existing
+from depth_ros.errors import CheckpointError, MissingDependencyError
+from depth_ros.estimators.learned import (
+    TOLERANCES,
+    EngineError,
+    EngineStatus,
+    LearnedEstimator,
+    check_reference,
+    existing,
+)
 from depth_ros.estimators.network_input import NetworkInput
 from depth_ros.settings import EstimatorSettings
 
@@ -21,9 +30,6 @@ from depth_ros.networks.depth_net import DepthNet
 from depth_ros.networks.weights import CHECKPOINT
 
 _DTYPES = {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}
-# Relative error against f32 on the CPU. What half precision costs is measured, not assumed; this only catches what is
-# broken.
-_TOLERANCES = {'f32': 1e-3, 'f16': 0.1, 'bf16': 0.3}
 
 
 class NetworkEstimator(LearnedEstimator):
@@ -54,19 +60,16 @@ class NetworkEstimator(LearnedEstimator):
         precision = settings.precision
         if precision == 'auto':
             precision = 'f16' if self._shipped_to_gpu else 'f32'
-        self._load(network, precision, settings.compile)
-        fallback, error = False, 0.0
-        if check:
-            try:
-                error = check_reference(self, self.facts, _TOLERANCES[precision], f'{path.name} on {self._device}')
-            except CheckpointError as failure:
-                if precision == 'f32':
-                    raise
-                precision, fallback, reason = 'f32', True, f'{reason}; {failure}'
-                self._load(network, precision, settings.compile)
-                error = check_reference(self, self.facts, _TOLERANCES['f32'], f'{path.name} on {self._device}')
         device = torch.cuda.get_device_name(self._device) if self._shipped_to_gpu else 'CPU'
-        self.status = EngineStatus('torch', device, precision, reason, fallback, error)
+        what = f'{path.name} on {self._device}' if check else ''
+        self.status = EngineStatus('torch', device, precision, reason, False, 0.0)
+        try:
+            self._load(network, precision, settings.compile, what)
+        except CheckpointError as failure:
+            if precision == 'f32':
+                raise
+            self.status = EngineStatus('torch', device, 'f32', f'{reason}; {failure}', True, 0.0)
+            self._load(network, 'f32', settings.compile, what)
 
     @classmethod
     def of(cls, network: DepthNet) -> NetworkEstimator:
@@ -74,16 +77,12 @@ class NetworkEstimator(LearnedEstimator):
         self = cls.__new__(cls)
         LearnedEstimator.__init__(self)
         self.facts, self._device = {}, torch.device('cpu')
-        self._load(network, 'f32', False)
         self.status = EngineStatus('torch', 'CPU', 'f32', 'given as a network', False, 0.0)
+        self._load(network, 'f32', False, '')
         return self
 
     def run(self, network_input: NetworkInput) -> tuple[np.ndarray, np.ndarray]:
-        """Run the network, see ``LearnedEstimator.run``.
-
-        Raises:
-            FrameRefused: ``out_of_memory``, the device has no memory left for this image.
-        """
+        """Run the network, see ``LearnedEstimator.run``."""
         try:
             with torch.inference_mode():
                 image, rays, guide = (
@@ -95,19 +94,31 @@ class NetworkEstimator(LearnedEstimator):
                 depth = prediction.log_depth.float().exp()
                 std = depth * prediction.log_std.float().exp()
                 return depth[0, 0].cpu().numpy(), std[0, 0].cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            height, width = network_input.shape
-            raise FrameRefused(
-                'out_of_memory',
-                f'{self._device} has no memory left for a {width}x{height} image; use f16, or estimator.downscale',
-            ) from error
+        except (RuntimeError, MemoryError) as error:  # of torch, of all kinds
+            raise EngineError(error) from error
 
-    def _load(self, network: DepthNet, precision: str, compiled: bool) -> None:
+    def shrink(self) -> str:
+        """Go on in half precision, see ``LearnedEstimator.shrink``."""
+        if self._device.type == 'cuda':
+            torch.cuda.empty_cache()
+        if self._dtype != torch.float32:
+            return ''
+        smaller = 'f16' if self._device.type == 'cuda' else 'bf16'
+        self._dtype = _DTYPES[smaller]
+        return smaller
+
+    def _load(self, network: DepthNet, precision: str, compiled: bool, what: str) -> None:
+        """Put the network on the device and, if it has a name, compare it with its reference."""
         self._dtype = _DTYPES[precision]
-        network = network.eval().to(self._device, memory_format=torch.channels_last)
+        try:
+            network = network.eval().to(self._device, memory_format=torch.channels_last)
+        except RuntimeError as error:
+            raise CheckpointError(f'{self._device} cannot hold the network: {EngineError(error)}') from error
         # Shapes of a camera never change, so each is compiled once.
         self._network = torch.compile(network, dynamic=False) if compiled else network
+        if what:
+            error = check_reference(self, self.facts, TOLERANCES[precision], what)
+            self.status = replace(self.status, max_relative_error=error)
 
 
 def _choose_device(wanted: str) -> tuple[torch.device, str]:

@@ -18,7 +18,7 @@ from depth_ros.bags.recording import Recording
 from depth_ros.bags.select import TopicOverrides
 from depth_ros.errors import BagError, DamagedBagError, FrameRefused, SettingsError
 from depth_ros.estimators.base import Estimator
-from depth_ros.estimators.registry import create_estimator
+from depth_ros.estimators.registry import create_estimator, runs_on
 from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, full_holdout, ring_holdout, ring_step_holdout
 from depth_ros.evaluation.metrics import MAX_DEPTH, distance_to_measurement, near_depth_edge, range_edges, sample
 from depth_ros.evaluation.replay import Event, ReplayCounts, replay
@@ -138,8 +138,7 @@ def evaluate(
         KeyboardInterrupt: it was interrupted before the first image was answered.
     """
     if estimators is None:
-        names = options.methods or (settings.estimator.method,)
-        estimators = {name: create_estimator(settings, name) for name in names}
+        estimators = _estimators(settings, options)
     blind = [name for name, estimator in estimators.items() if estimator.needs_lidar]
     if blind and not options.gives_lidar:
         raise SettingsError(
@@ -160,6 +159,17 @@ def evaluate(
             raise DamagedBagError(run.damage) if run.damage else BagError(run.nothing_text(bag))
         document = run.document(bag, _holdout_facts(holdout, options))
     return Evaluation(strict_json(document), run.scores, run.album, run.interrupted, run.damage)
+
+
+def _estimators(settings: Settings, options: EvaluationOptions) -> dict[str, Estimator]:
+    estimators: dict[str, Estimator] = {}
+    for method in options.methods or (settings.estimator.method,):
+        estimator = create_estimator(settings, method)
+        name = estimator.name if method == 'auto' else method
+        if name in estimators:
+            raise SettingsError(f"method 'auto' is {name!r} here, and that is asked for as well; leave out one")
+        estimators[name] = estimator
+    return estimators
 
 
 def _holdout(bag: Path, settings: Settings, options: EvaluationOptions) -> Holdout:
@@ -316,8 +326,9 @@ class _Run:
         shared = {'read': percentiles(self.counts.read_ns)}
         shared.update({stage: percentiles(times) for stage, times in self.stages.items()})
         methods = {name: score.document() for name, score in self.scores.items()}
-        for entry in methods.values():
+        for name, entry in methods.items():
             entry['latency_ms'] = {**shared, **entry['latency_ms']}
+            entry['runs_on'], entry['warning'] = runs_on(self.estimators[name])
         chosen, reader = self.recording.selection, self.recording.reader
         ages = np.abs(self.ages_ns) if self.ages_ns else np.full(1, np.nan)
         return {

@@ -341,6 +341,7 @@ def _running(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
         'assumed_static': 'no poses known: taken as it is', 'no_lidar': 'no sweep to move',
     }
     facts = [
+        *((f'{name} runs on', escape(entry['runs_on'])) for name, entry in document['methods'].items()),
         ('images read', counts['images']), ('answered', counts['answered']),
         ('answered from the image alone', counts['answered_without_lidar']),
         *((f'refused: {reason}', count) for reason, count in counts['refused'].items()),

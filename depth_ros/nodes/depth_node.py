@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from depth_ros.errors import SettingsError
 from depth_ros.estimators.base import Estimator
-from depth_ros.estimators.registry import create_estimator, runs_on
+from depth_ros.estimators.registry import create_estimator, method_name, runs_on
 from depth_ros.evaluation.holdout import fraction_holdout
 from depth_ros.messages.frame import FrameDecoder
 from depth_ros.nodes.depth_outputs import DepthOutputs
@@ -108,7 +108,7 @@ class DepthNode(LifecycleNode):
         if warning:
             self.get_logger().warning(warning)
         self.get_logger().info(
-            f'method {settings.estimator.method} on {device}; transforms from {self._transforms.source}'
+            f'method {method_name(settings, self._estimator)} on {device}; transforms from {self._transforms.source}'
         )
 
     @transition
@@ -200,7 +200,7 @@ class DepthNode(LifecycleNode):
                     'inputs': inputs_report(health, settings, publishers),
                     'estimator': estimator_report(
                         health,
-                        settings.estimator.method,
+                        method_name(settings, self._estimator),
                         *runs_on(self._estimator),
                         self._outputs.wanted(),
                         self._transforms.source,

@@ -11,7 +11,7 @@ from depth_ros.ros.health import RECENT, Health, InputHealth
 from depth_ros.settings import Settings
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
-_BROKEN = ('not_finite', 'out_of_memory', 'internal_error')
+_BROKEN = ('not_finite', 'out_of_memory', 'engine_failed', 'internal_error')
 """Refusals that say that the node itself is at fault, not what it was given."""
 _LOSS = 0.01
 """Share of messages that may be lost on the way before it is called wrong."""

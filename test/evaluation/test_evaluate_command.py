@@ -2,6 +2,7 @@ import errno
 import json
 import re
 import signal
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from depth_ros.cli import evaluate_command
 from depth_ros.cli.main import main
 from depth_ros.evaluation.metrics import KEYS
 from depth_ros.evaluation.report import number
+from depth_ros.networks.weights import EXPORTED
 from depth_ros.settings import Settings, to_flat
 
 
@@ -270,3 +272,41 @@ def test_an_interrupt_before_the_first_image_leaves_nothing(street, tmp_path, mo
     monkeypatch.setattr(evaluate_command.Recording, 'events', lambda self: signal.raise_signal(signal.SIGINT))
     assert evaluate_bag(street, tmp_path / 'out', '--method', 'nearest') == 130
     assert leftovers(tmp_path) == []
+
+
+@pytest.fixture(scope='module')
+def network_params(weights, tmp_path_factory):
+    file = tmp_path_factory.mktemp('params') / 'node.yaml'
+    estimator = {'checkpoint': str(weights / EXPORTED.name), 'device': 'cpu'}
+    file.write_text(json.dumps({'/**': {'ros__parameters': {'estimator': estimator}}}))
+    return file
+
+
+def test_without_lidar_a_network_is_scored_on_all_points(street, tmp_path, network_params, capsys):
+    found = []
+    for name, option in (('rings', '--input-rings'), ('points', '--input-fraction')):
+        assert evaluate_bag(street, tmp_path / name, option, '0', '--params', network_params) == 0
+        assert 'from the image alone' in capsys.readouterr().out
+        document = json.loads((tmp_path / name / 'metrics.json').read_text(encoding='utf-8'))
+        assert document['holdout']['kind'] == 'all'
+        assert document['counts']['answered'] == document['counts']['answered_without_lidar'] == 6
+        assert document['methods']['exported']['pooled']['coverage'] == 1
+        found.append(document['methods']['exported']['points']['num_truth'])
+    assert evaluate_bag(street, tmp_path / 'given', '--params', network_params) == 0
+    document = json.loads((tmp_path / 'given' / 'metrics.json').read_text(encoding='utf-8'))
+    assert document['counts']['answered_without_lidar'] == 0
+    assert found[0] == found[1] > 5 * document['methods']['exported']['points']['num_truth']
+
+
+def test_what_runs_a_method_and_what_it_stands_in_for_is_said(street, tmp_path, network_params, capsys, monkeypatch):
+    assert evaluate_bag(street, tmp_path / 'a', '--method', 'exported,classical', '--params', network_params) == 0
+    document = json.loads((tmp_path / 'a' / 'metrics.json').read_text(encoding='utf-8'))
+    assert 'f32: ' in document['methods']['exported']['runs_on']
+    assert document['methods']['exported']['runs_on'] in (tmp_path / 'a' / 'report.html').read_text(encoding='utf-8')
+    for name in ('openvino', 'onnxruntime', 'torch'):
+        monkeypatch.setitem(sys.modules, name, None)
+    given = network_params.read_text(encoding='utf-8')
+    (tmp_path / 'node.yaml').write_text(given.replace('"device": "cpu"', '"fallback": true'), encoding='utf-8')
+    capsys.readouterr()
+    assert evaluate_bag(street, tmp_path / 'b', '--params', tmp_path / 'node.yaml') == 0
+    assert 'classical in place of network' in capsys.readouterr().out

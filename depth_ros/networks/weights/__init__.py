@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 # For torch, to run and to train further.
-CHECKPOINT = _FOLDER / 'depth_net_small.safetensors'
+CHECKPOINT = FOLDER / 'depth_net_small.safetensors'
 # The same weights, for engines.
-EXPORTED = _FOLDER / 'depth_net_small.onnx'
+EXPORTED = FOLDER / 'depth_net_small.onnx'

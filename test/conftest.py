@@ -1,0 +1,30 @@
+"""Weights of a small random network, for tests of all rooms; skipped where it cannot be made."""
+
+import importlib.util
+
+import pytest
+
+
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    """A folder like that of the weights that ship: one network, for torch and for engines."""
+    torch = pytest.importorskip('torch', reason='checkpoints are made with torch')
+    pytest.importorskip('onnx', reason='exporting needs onnx')
+    if not any(importlib.util.find_spec(name) for name in ('openvino', 'onnxruntime')):
+        pytest.skip('neither openvino nor onnxruntime is installed')
+    from depth_ros.estimators.export import export
+    from depth_ros.estimators.learned import make_reference
+    from depth_ros.estimators.network import NetworkEstimator
+    from depth_ros.networks.checkpoint import save_checkpoint
+    from depth_ros.networks.depth_net import DepthNet
+    from depth_ros.networks.weights import CHECKPOINT, EXPORTED
+
+    folder = tmp_path_factory.mktemp('weights')
+    torch.manual_seed(0)
+    network = DepthNet().eval()
+    for name, value in network.named_parameters():
+        if name.startswith(('head', 'hidden')) or name.endswith('second.weight'):
+            torch.nn.init.normal_(value, std=0.05)
+    save_checkpoint(folder / CHECKPOINT.name, network, {'reference': make_reference(NetworkEstimator.of(network))})
+    export(folder / CHECKPOINT.name, folder / EXPORTED.name)
+    return folder
