@@ -35,9 +35,10 @@ class DataSettings:
 
     sources: list[str] = param(
         [],
-        "Training data, each 'WEIGHT KIND PATH [SPLIT]': KIND is frames (PATH a splits file, SPLIT a split in it) or "
-        'samples (a folder that `depth_ros_training cache` wrote). Paths are relative to --data; a weight is a share '
-        'of the samples.',
+        "Training data, each 'WEIGHT KIND PATH [SPLIT]': KIND is dataset (a folder that `depth_ros_training prepare` "
+        'wrote, SPLIT train, val or test, and behind it exact for the exact depth of simulated bags), frames (PATH a '
+        'splits file, SPLIT a split in it) or samples (a folder that `depth_ros_training cache` wrote). Paths are '
+        'relative to --data; a weight is a share of the samples.',
     )
     validation: list[str] = param(
         [], 'Data that is validated on, whole images, in the form of sources; weights have no effect.'

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from depth_ros.errors import SettingsError
+from depth_ros_training.data.dataset import SPLITS, DatasetFolder
 from depth_ros_training.data.importers import read_frame, read_split, recordings
 from depth_ros_training.data.sample import Sample
 from depth_ros_training.data.store import SampleFolder, fingerprint
@@ -42,7 +43,7 @@ def read_source(text: str, root: Path) -> Source:
     """Open one source.
 
     Args:
-        text: ``WEIGHT KIND PATH [SPLIT]`` as in ``data.sources``.
+        text: ``WEIGHT KIND PATH [SPLIT] [exact]`` as in ``data.sources``.
         root: folder that relative paths start from.
 
     Returns:
@@ -64,8 +65,14 @@ def read_source(text: str, root: Path) -> Source:
     if kind == 'samples' and not split:
         folder = SampleFolder(path)
         return Source(text, weight, folder.groups, folder.fingerprint)
+    exact = words[3:] and words[-1] == 'exact'
+    part = split.removesuffix('exact').strip() if exact else split
+    if kind == 'dataset' and part in ('', *SPLITS):
+        dataset = DatasetFolder(path, part, bool(exact))
+        return Source(text, weight, dataset.groups, dataset.fingerprint)
     raise SettingsError(
-        f"data source is {text!r}, expected 'WEIGHT frames SPLITS_FILE SPLIT' or 'WEIGHT samples FOLDER'"
+        f"data source is {text!r}, expected 'WEIGHT frames SPLITS_FILE SPLIT', 'WEIGHT samples FOLDER' or "
+        "'WEIGHT dataset FOLDER [train|val|test] [exact]'"
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from depth_ros.errors import SettingsError
 from depth_ros_training.data.dataset import SPLITS
@@ -98,11 +101,22 @@ def _by_time(recordings: dict[str, list[dict[str, Any]]], options: SplitOptions)
             gap = min(_LONG_GAP, _SHORT_GAP_SHARE * (frames[-1]['stamp_ns'] - frames[0]['stamp_ns']) / _NS)
         gaps.append(gap)
         num_test, num_val = (round(options.shares[k] * len(frames)) for k in (2, 1))
-        starts = {SPLITS[0]: 0, SPLITS[1]: len(frames) - num_test - num_val, SPLITS[2]: len(frames) - num_test}
-        for number, frame in enumerate(frames):
-            split = max((name for name in SPLITS if starts[name] <= number), key=lambda name: starts[name] * 4
-                        + SPLITS.index(name))  # fmt: skip
-            following = min((start for start in starts.values() if start > number), default=len(frames))
-            ends = following < len(frames) and frames[following]['stamp_ns'] - frame['stamp_ns'] <= gap * _NS
-            frame['split'] = '' if ends else split
+        sizes = [len(frames) - num_test - num_val, num_val, num_test]
+        for frame, split in zip(frames, np.repeat(SPLITS, sizes).tolist(), strict=True):
+            frame['split'] = split
+        _cut_gaps(frames, sizes, gap)
     return f'by time, with gaps of {min(gaps):.2g} s' + (f' to {max(gaps):.2g} s' if max(gaps) > min(gaps) else '')
+
+
+def _cut_gaps(frames: list[dict[str, Any]], sizes: list[int], gap: float) -> None:
+    """Take frames out between two blocks, from the longer one: the shorter one can spare less."""
+    ends = np.cumsum(sizes)
+    blocks = [(end - size, end) for size, end in zip(sizes, ends, strict=True) if size]
+    for (first, end), (_, last) in itertools.pairwise(blocks):
+        before, after = frames[end - 1]['stamp_ns'], frames[end]['stamp_ns']
+        if end - first >= last - end:
+            cut = [frame for frame in frames[first:end] if after - frame['stamp_ns'] <= gap * _NS]
+        else:
+            cut = [frame for frame in frames[end:last] if frame['stamp_ns'] - before <= gap * _NS]
+        for frame in cut:
+            frame['split'] = ''
