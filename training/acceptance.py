@@ -144,7 +144,7 @@ def markdown(rows: Sequence[Row]) -> str:
     rows = [row for row in rows if row not in blind]
     lines = _table(
         ['set', 'given', 'points', *(f'{name} MAE / RMSE (m)' for name in methods), *(
-            f'{name} / best MAE, RMSE' for name in checkpoints
+            f'{name} / best classical, MAE and RMSE' for name in checkpoints
         )],
         [
             [row.recordings, row.given, f'{row.num_truth:,}', *(

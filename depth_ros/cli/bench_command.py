@@ -16,20 +16,22 @@ from depth_ros.bags.recording import Recording
 from depth_ros.cli.private_graph import private_graph
 from depth_ros.errors import DepthRosError, MissingDependencyError, SettingsError
 from depth_ros.evaluation.benchmark import SIZES, bench_peer, bench_stages, machine, measure, summary, transforms
+from depth_ros.evaluation.engines import NETWORK_SIZES, bench_engines, engines_table
 from depth_ros.files import whole_file
 from depth_ros.settings import METHODS
 
 _ALL_OUTPUTS = ('depth/image', 'depth/std', 'depth/points')
 _TIMEOUT_S = 1800
+_ENGINE_SIZES = ('1242x375', '1280x720')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument('--sizes', nargs='+', metavar='WxH', default=[f'{w}x{h}' for w, h in SIZES], help='image sizes')
+    parser.add_argument('--sizes', nargs='+', metavar='WxH', help='image sizes')
     parser.add_argument(
         '--method', nargs='+', choices=METHODS, default=['classical', 'nearest'], help='estimators to time'
     )
-    parser.add_argument('--frames', type=int, default=100, help='timed runs per stage (default: 100)')
+    parser.add_argument('--frames', type=int, default=100, help='timed runs per stage or engine (default: 100)')
     parser.add_argument('--rings', type=int, default=64, help='beams of the lidar, 120,000 points in all (default: 64)')
     parser.add_argument(
         '--no-node', action='store_true', help='leave out what needs ROS: publish and the whole callback'
@@ -45,6 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='instead: the classical estimator against depth_map_utils.py of IP-Basic',
     )
+    parser.add_argument(
+        '--engines',
+        nargs='*',
+        metavar='SIZE',
+        help='instead: the network (small, base) in every engine of this machine, and what it costs',
+    )
+    parser.add_argument('--threads', type=int, default=0, help='of engines on CPUs (default: one per core)')
+    parser.add_argument('--compiled', action='store_true', help='with torch.compile among the engines: slow to start')
     parser.add_argument('--out', type=Path, help='write the JSON here as well')
 
 
@@ -59,13 +69,24 @@ def run(arguments: argparse.Namespace) -> None:
         result['replay'] = _bench_reading(arguments.bag)
     elif arguments.peer:
         result['peer'] = bench_peer(arguments.peer, arguments.frames)
+    elif arguments.engines is not None:
+        sizes = [_parse_size(size) for size in arguments.sizes or _ENGINE_SIZES]
+        result['engines'] = bench_engines(
+            arguments.engines or NETWORK_SIZES, sizes, arguments.frames, arguments.threads, arguments.compiled, _say
+        )
+        print(engines_table(result['engines']), file=sys.stderr)
     else:
-        result['sizes'] = {size: _bench_size(*_parse_size(size), arguments) for size in arguments.sizes}
+        sizes = arguments.sizes or [f'{width}x{height}' for width, height in SIZES]
+        result['sizes'] = {size: _bench_size(*_parse_size(size), arguments) for size in sizes}
     text = json.dumps(result, indent=2)
     print(text)
     if arguments.out:
         with whole_file(arguments.out) as path:
             path.write_text(text + '\n', encoding='utf-8')
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _parse_size(text: str) -> tuple[int, int]:

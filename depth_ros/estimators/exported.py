@@ -48,7 +48,7 @@ class ExportedEstimator(LearnedEstimator):
 
     name = 'exported'
 
-    def __init__(self, settings: EstimatorSettings) -> None:
+    def __init__(self, settings: EstimatorSettings, engine: str = '') -> None:
         """Load a file, choose an engine, and try it.
 
         With device ``auto`` the engines are tried from the fastest to the slowest (TensorRT, CUDA, OpenVINO, ONNX
@@ -56,6 +56,7 @@ class ExportedEstimator(LearnedEstimator):
 
         Args:
             settings: ``checkpoint``, ``device``, ``precision`` and ``threads`` are used.
+            engine: one of ``engine_names``, to have this one and no other; '' = the fastest.
 
         Raises:
             CheckpointError: the file cannot be used, or no engine passes.
@@ -66,7 +67,7 @@ class ExportedEstimator(LearnedEstimator):
         path = existing(settings.checkpoint, EXPORTED, 'exported network')
         content, self.facts = _read(path)
         failures = []
-        candidates = _candidates(settings)
+        candidates = [item for item in _candidates(settings) if engine in ('', item[0])]
         if not candidates:
             raise MissingDependencyError(
                 f"method 'exported' finds no engine for device {settings.device!r}: pip install openvino (CPU), or "
@@ -229,6 +230,11 @@ def _candidates(settings: EstimatorSettings) -> list[tuple[str, _Build]]:
         if 'CPUExecutionProvider' in providers:
             found.append(('ONNX Runtime', _build_cpu))
     return found
+
+
+def engine_names(settings: EstimatorSettings) -> list[str]:
+    """Engines that are installed for ``settings.device``, the fastest first."""
+    return [name for name, _ in _candidates(settings)]
 
 
 def _build_openvino(content: bytes, precision: str, settings: EstimatorSettings) -> tuple[str, _Run]:
