@@ -189,7 +189,7 @@ class ClassicalSettings:
         read_only=True,
     )
     mesh_share: float = param(
-        0.35,
+        0.25,
         'Share of plain linear interpolation in the result; it halves the worst errors where the image misleads.',
         ge=0.0,
         le=1.0,

@@ -20,7 +20,7 @@ _STD_PER_ROUGHNESS = 0.43  # of the depth times the roughness of the samples aro
 # Where planes are continued beyond the hull: of the depth per spacing of distance from it. Stated, not fitted.
 _STD_PER_SPACING_OUTSIDE = 0.15
 # There a plane may leave the mean depth around by this share per spacing of distance.
-_SLACK_PER_SPACING = 0.1
+_SLACK_PER_SPACING = 0.2
 # Triangles smaller than this (twice the area, px^2) are too thin to tell a slope.
 _MIN_AREA = 1e-3
 
