@@ -241,7 +241,8 @@ def _project(
         xd, yd = xn, yn
         if kind != NONE:
             xd, yd = distort(kind, distortion, xn, yn)
-        column, row = fx * xd + cx, fy * yd + cy
+        # As they are stored: what rounds up to the border would belong to a pixel outside.
+        column, row = np.float32(fx * xd + cx), np.float32(fy * yd + cy)
         if not (column >= -0.5 and column < right and row >= -0.5 and row < bottom):
             continue
         u[used], v[used], depth[used], index[used] = column, row, z, i

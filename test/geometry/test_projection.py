@@ -1,5 +1,7 @@
 """Z-buffer, hidden points, motion: scenes with exact answers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,13 @@ def test_the_nearest_point_of_a_pixel_wins():
 def test_pixel_borders_stay_inside_the_image():
     points = points_at([-0.5, 319.49], [-0.5, 239.49], [3, 4])
     assert nearest_per_pixel(points, (240, 320)).tolist() == [0, 1]
+
+
+def test_a_point_that_rounds_to_the_border_is_outside():
+    # In float32, as pixels are stored, this is 319.5: column 320 of an image of 320 columns.
+    camera = dataclasses.replace(CAMERA, cx=319.5 - 1e-9)
+    motion = PointMotion(OPTICAL_FROM_BODY[None, :3], 0, 1, 'assumed_static')
+    assert len(project(scan_of([[5, 0, 0]]), motion, camera, 0.2, 100.0)) == 0
 
 
 def box_and_wall(lidar_height):
