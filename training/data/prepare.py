@@ -32,6 +32,10 @@ from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, lidar_odometry, w
 from depth_ros_training.data.splits import SplitOptions
 
 
+# Settings that say what a frame is made of.
+_GROUPS = ('pairing', 'motion', 'projection', 'camera', 'transforms')
+
+
 @dataclass(frozen=True)
 class Report:
     """What came out.
@@ -120,7 +124,7 @@ def _open_folder(
     facts = {
         'format': [FORMAT, VERSION, DEPTH_SCALE],
         'options': {**dataclasses.asdict(options), 'overrides': dataclasses.asdict(options.overrides)},
-        'settings': to_flat(settings),
+        'settings': {name: value for name, value in to_flat(settings).items() if name.split('.')[0] in _GROUPS},
     }
     del facts['options']['overrides'], facts['options']['right']  # of single bags
     made = not out.exists()
