@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from depth_ros.geometry.rigid import invert
-from depth_ros_training.simulation.mesh import tilt
-from depth_ros_training.simulation.scene import Track
+from depth_ros_training.simulation.mesh import Mesh, tilt
+from depth_ros_training.simulation.scene import Mover, Track
 from depth_ros_training.simulation.world import Ground, Route, World
 
 _STEP = 0.005
+_MOVER_START, _MOVER_STEP = -1.0, 0.05
 _MARGIN = 0.6  # seconds of motion before the first and after the last frame
 
 
@@ -71,6 +72,18 @@ def follow(
     poses[:, :2, 3] = position
     poses[:, 2, 3] = ground(*position.T) + wobble[:, 2]
     return Track(start, step, poses)
+
+
+def mover_times(duration: float) -> np.ndarray:
+    """Times of the poses of what moves in a world, s: from a second before a drive to one after it."""
+    return np.arange(_MOVER_START, duration + 1 + _MOVER_STEP, _MOVER_STEP)
+
+
+def mover(
+    mesh: Mesh, route: Route, ground: Ground, s: np.ndarray, offset: np.ndarray, wobble: np.ndarray | float = 0.0
+) -> Mover:
+    """Something that follows a route; ``s`` and ``offset`` are at ``mover_times``, all else as in ``follow``."""
+    return Mover(mesh, follow(route, ground, s, offset, _MOVER_START, _MOVER_STEP, wobble))
 
 
 def robot_track(world: World, duration: float, rng: np.random.Generator, shaking: float) -> Track:

@@ -8,9 +8,8 @@ import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter1d
 
 from depth_ros_training.simulation import furniture, nature
-from depth_ros_training.simulation.drive import follow
+from depth_ros_training.simulation.drive import mover, mover_times
 from depth_ros_training.simulation.mesh import Mesh, box, cylinder, merge, quads, tube
-from depth_ros_training.simulation.scene import Mover
 from depth_ros_training.simulation.semantics import BUILDING, CEILING, DOOR, FLOOR, LAMP, POLE, THING, WALL
 from depth_ros_training.simulation.textures import Palette, noise
 from depth_ros_training.simulation.world import Light, Route, World
@@ -56,15 +55,13 @@ class _Floor:
         self.clearance = self._clearance([route, *others])
         self._shell()
         self._fill()
-        times = np.arange(-1.0, self.duration + 1.05, 0.05)
+        times = mover_times(self.duration)
         flat = lambda x, y: np.zeros(np.broadcast_shapes(np.shape(x), np.shape(y)))  # noqa: E731
         movers = []
         for other in others:
             pace, phase = rng.uniform(0.5, 1.5), rng.uniform(0, 60)
             back_and_forth = other.length * (0.5 - 0.5 * np.cos((times * pace + phase) * np.pi / other.length))
-            movers.append(
-                Mover(nature.person(rng, self.palette), follow(other, flat, back_and_forth, 0 * times, -1.0, 0.05))
-            )
+            movers.append(mover(nature.person(rng, self.palette), other, flat, back_and_forth, 0 * times))
         return World(
             'indoor', merge(self.parts), movers, self.palette.surfaces(), self._light(), flat, route, 0.3, self.speed
         )

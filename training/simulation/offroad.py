@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from depth_ros_training.simulation import buildings, furniture, nature, vehicles
-from depth_ros_training.simulation.drive import follow
+from depth_ros_training.simulation.drive import mover, mover_times
 from depth_ros_training.simulation.mesh import Mesh, merge, sheet
-from depth_ros_training.simulation.scene import Mover
 from depth_ros_training.simulation.semantics import TERRAIN
 from depth_ros_training.simulation.textures import Palette
 from depth_ros_training.simulation.world import (
@@ -80,15 +79,12 @@ def build_offroad(rng: np.random.Generator, palette: Palette, duration: float) -
             away = trail + min(wide, 6.0) * 0.8 + rng.exponential(spread)
             place(mesh, s, rng.choice([-1, 1]) * min(away, 90.0), rng.uniform(0, 6))
     movers = []
-    times = np.arange(-1.0, duration + 1.05, 0.05)
+    times = mover_times(duration)
     for _ in range(int(rng.poisson(0.7))):
         start, pace = rng.uniform(_BEHIND + 5, route.length), rng.choice([-1, 1]) * rng.uniform(0.6, 1.6)
         side = rng.choice([-1, 1]) * rng.uniform(1.5, 4)
         movers.append(
-            Mover(
-                nature.person(rng, palette),
-                follow(route, ground, start + pace * (times + 1), side + 0 * times, -1.0, 0.05),
-            )
+            mover(nature.person(rng, palette), route, ground, start + pace * (times + 1), side + 0 * times)
         )
     return World('offroad', merge(parts), movers, palette.surfaces(), daylight(rng), ground, route, _BEHIND, speed)
 

@@ -248,20 +248,8 @@ def _shade(
         far = distance[n] * length
         nx, ny, nz = normal[n, 0], normal[n, 1], normal[n, 2]
         facing = max(-(dx * nx + dy * ny + dz * nz), 0.0)
-        _albedo(
-            m,
-            n,
-            uv,
-            spread,
-            far * pixel / max(facing, 0.05) ** 0.8,
-            texels,
-            texture,
-            scale,
-            tint,
-            starts,
-            linear,
-            colour,
-        )
+        footprint = far * pixel / max(facing, 0.05) ** 0.8
+        _albedo(m, n, uv, spread, footprint, texels, texture, scale, tint, starts, linear, colour)
         if second[m] >= 0:
             # Patches of another material, where a broad noise falls below its share.
             size = mask.shape[0]
@@ -274,20 +262,7 @@ def _shade(
             ) * fy
             weight = min(max((share[m] - here) * 14 + 0.5, 0.0), 1.0)
             if weight > 0:
-                _albedo(
-                    second[m],
-                    n,
-                    uv,
-                    spread,
-                    far * pixel / max(facing, 0.05) ** 0.8,
-                    texels,
-                    texture,
-                    scale,
-                    tint,
-                    starts,
-                    linear,
-                    other,
-                )
+                _albedo(second[m], n, uv, spread, footprint, texels, texture, scale, tint, starts, linear, other)
                 for k in range(3):
                     colour[k] = colour[k] * (1 - weight) + other[k] * weight
         sun = lit[n] * max(sun_direction[0] * nx + sun_direction[1] * ny + sun_direction[2] * nz, 0.0)

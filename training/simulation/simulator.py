@@ -11,9 +11,11 @@ import numpy as np
 from depth_ros.errors import SettingsError
 from depth_ros.geometry.rigid import TransformTree, invert
 from depth_ros.types import Camera, Frame, LidarScan, Pose
+from depth_ros_training.simulation.beams import firing
 from depth_ros_training.simulation.drive import OdometryErrors, drifting_odometry, robot_track
+from depth_ros_training.simulation.echoes import measure
 from depth_ros_training.simulation.indoors import build_indoor
-from depth_ros_training.simulation.lidars import LidarModel, choose_lidar, firing, measure
+from depth_ros_training.simulation.lidar_models import LidarModel, choose_lidar
 from depth_ros_training.simulation.mesh import tilt, turn
 from depth_ros_training.simulation.offroad import build_offroad
 from depth_ros_training.simulation.optics import (

@@ -6,7 +6,9 @@ import pytest
 pytest.importorskip('open3d', reason='simulation needs Open3D: pip install "depth_ros[training]"')
 
 from depth_ros.errors import SettingsError
-from depth_ros_training.simulation.lidars import MODELS, LidarModel, choose_lidar, firing, measure
+from depth_ros_training.simulation.beams import firing
+from depth_ros_training.simulation.echoes import measure
+from depth_ros_training.simulation.lidar_models import MODELS, LidarModel, choose_lidar
 from depth_ros_training.simulation.mesh import box, merge, turn
 from depth_ros_training.simulation.scene import Mover, Scene, Track
 from depth_ros_training.simulation.textures import Palette
