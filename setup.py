@@ -32,7 +32,7 @@ setup(
     + [TRAINING]
     + [f'{TRAINING}.{name}' for name in find_packages('training')],
     package_dir={TRAINING: 'training'},
-    package_data={NAME: ['py.typed']},
+    package_data={NAME: ['py.typed', *(f'networks/weights/*.{kind}' for kind in ('safetensors', 'onnx', 'md'))]},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
@@ -57,8 +57,8 @@ setup(
             'onnxscript',
             'open3d',
         ],
-        'openvino': ['openvino'],
-        'onnxruntime': ['onnxruntime'],
+        # What runs the exported network on a CPU; on NVIDIA onnxruntime-gpu takes their place.
+        'engines': ['openvino', 'onnxruntime'],
         'test': ['pytest', 'scipy', 'cv-bridge', 'catkin_pkg'],
     },
     entry_points={

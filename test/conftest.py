@@ -15,7 +15,7 @@ def weights(tmp_path_factory):
     from depth_ros.estimators.export import export
     from depth_ros.estimators.learned import make_reference
     from depth_ros.estimators.network import NetworkEstimator
-    from depth_ros.networks.checkpoint import save_checkpoint
+    from depth_ros.networks.checkpoint import round_to_half, save_checkpoint
     from depth_ros.networks.depth_net import DepthNet
     from depth_ros.networks.weights import CHECKPOINT, EXPORTED
 
@@ -25,6 +25,8 @@ def weights(tmp_path_factory):
     for name, value in network.named_parameters():
         if name.startswith(('head', 'hidden')) or name.endswith('second.weight'):
             torch.nn.init.normal_(value, std=0.05)
-    save_checkpoint(folder / CHECKPOINT.name, network, {'reference': make_reference(NetworkEstimator.of(network))})
+    round_to_half(network)
+    facts = {'reference': make_reference(NetworkEstimator.of(network))}
+    save_checkpoint(folder / CHECKPOINT.name, network, facts, half=True)
     export(folder / CHECKPOINT.name, folder / EXPORTED.name)
     return folder

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,15 +21,18 @@ from depth_ros.cli.evaluate_command import add_arguments as add_evaluate_argumen
 from depth_ros.cli.inspect_command import write_node_params
 from depth_ros.cli.private_graph import private_graph
 from depth_ros.errors import BagError, DepthRosError, MissingDependencyError
+from depth_ros.estimators.registry import create_estimator, method_name, runs_on
 from depth_ros.evaluation.output import OutputFolder
 from depth_ros.messages.header import stamp_ns
 from depth_ros.settings import Settings
 
 SAMPLE_BAG = Path(__file__).resolve().parents[2] / 'data/sample_bag'
 _OUTPUTS = ('/depth/image', '/depth/std', '/depth/camera_info', '/depth/image_colored', '/diagnostics')
-_METHODS = 'classical,linear,nearest,ip_basic'
+_METHODS = ('classical', 'linear', 'nearest', 'ip_basic')
 _INPUT_RINGS = '16'
 _PLAY_TIMEOUT_S = 300
+_RECORD_TIMEOUT_S = 120
+_IDLE_S = '4'
 _END_TIMEOUT_S = 30
 
 
@@ -37,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('bag', type=Path, nargs='?', default=SAMPLE_BAG, metavar='BAG', help='default: the sample bag')
     parser.add_argument('--out', type=Path, default=Path('demo_output'), metavar='DIR', help='default: %(default)s')
-    parser.add_argument('--rate', type=float, default=1.0, help='seconds of the recording per second (default: 1)')
+    parser.add_argument(
+        '--rate', type=float, default=0.25, help='seconds of the recording per second (default: %(default)g)'
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -54,33 +59,41 @@ def run(arguments: argparse.Namespace) -> None:
     lacking = [role for role in ('image', 'camera_info', 'points') if not getattr(found.selection, role)]
     if lacking:
         raise BagError(f'bag {str(arguments.bag)!r} lacks {", ".join(lacking)}; a demo needs them')
+    settings = Settings()
+    estimator = create_estimator(settings)
+    device, warning = runs_on(estimator)
     num_images = next(topic.count for topic in found.topics if topic.name == found.selection.image)
     with OutputFolder(arguments.out, METRICS_NAME, overwrite=True) as folder:
         params = folder / 'node.yaml'
         write_node_params(found, params)
+        print(f'the node estimates by {method_name(settings, estimator)}: {warning or device}')
         print(f'[1/3] playing {arguments.bag} through depth_node, recording what it publishes', flush=True)
         started = time.monotonic()
         _play(arguments.bag, found.selection, params, folder / 'recorded_bag', arguments.rate)
         live = _live_result(folder / 'recorded_bag')
         print(f'      {live["images"]} of {num_images} images came back as depth, {time.monotonic() - started:.0f} s')
-        print(f'[2/3] evaluating {_METHODS} with {_INPUT_RINGS} rings given', flush=True)
-        _evaluate(arguments.bag, folder)
+        methods = _METHODS if estimator.needs_lidar else ('network', *_METHODS)
+        print(f'[2/3] evaluating {", ".join(methods)} with {_INPUT_RINGS} rings given', flush=True)
+        _evaluate(arguments.bag, folder, methods)
     out = arguments.out
     print('[3/3] where to look')
     for name, what in (
         (REPORT_NAME, 'the report; open it in a browser'),
-        (OVERVIEW_NAME, 'four pictures of a typical image'),
+        (OVERVIEW_NAME, f'pictures of a typical image, {methods[0]} and {methods[1]}'),
         ('cloud.ply', 'one frame as a coloured cloud (CloudCompare, MeshLab, Open3D)'),
         ('recorded_bag', 'what the node published, as a bag (ros2 bag play, Foxglove, RViz)'),
         (METRICS_NAME, 'all figures'),
         ('node.yaml', "the node's parameters: the transforms of the bag"),
     ):
         print(f'      {out / name}: {what}')
-    methods = json.loads((out / METRICS_NAME).read_text(encoding='utf-8'))['methods']
-    ours, linear = methods['classical']['pooled'], methods['linear']['pooled']
+    scores = json.loads((out / METRICS_NAME).read_text(encoding='utf-8'))['methods']
+    figures = [
+        f'{name} {scores[name]["pooled"]["mae"]:.2f} / {scores[name]["pooled"]["rmse"]:.2f} m'
+        for name in methods[: methods.index('linear') + 1]
+    ]
     print(
-        f'found: MAE {ours["mae"]:.2f} m, RMSE {ours["rmse"]:.2f} m on withheld lidar points; linear interpolation '
-        f'{linear["mae"]:.2f} m, {linear["rmse"]:.2f} m. Live grade by the node itself: {live["grade"]}.'
+        f'found: MAE / RMSE on withheld lidar points: {", ".join(figures)}. Live grade by the node itself: '
+        f'{live["grade"]}.'
     )
 
 
@@ -90,20 +103,23 @@ def _play(bag: Path, selection: Selection, params: Path, recorded: Path, rate: f
     if selection.odometry:
         remaps['odometry'] = selection.odometry
     node = ['depth_node', '--ros-args', '--params-file', str(params), '-p', 'use_sim_time:=true', '--log-level', 'warn']
+    # A robot would rather lose images that come while it is busy; here each of them is wanted, on slow machines too.
+    node += ['-p', 'input.max_delay:=10.0', '-p', 'pairing.queue_size:=100']
     for name, topic in remaps.items():
         node += ['-r', f'{name}:={topic}']
     with (
         _process(node) as node_process,
-        _process(['bag_recorder', str(recorded), *_OUTPUTS, '--ros-args', '--log-level', 'warn']) as recorder,
+        _process(['bag_recorder', str(recorded), *_OUTPUTS, '--idle', _IDLE_S, '--ros-args', '--log-level', 'warn'])
+        as recorder,
     ):
         # The recorder subscribes to the outputs, so the node has work; the node subscribes to the inputs, so the player
         # can tell when it is ready.
         waited_for = [selection.image, selection.points, selection.camera_info, *_OUTPUTS[:3]]
         play = ['bag_player', str(bag), '--rate', str(rate), '--start-delay', '2', '--wait-for', *waited_for]
         with _process(play) as player:
-            _wait(player, _PLAY_TIMEOUT_S, node_process, recorder)
-        time.sleep(1.0)  # the last images are still on their way
-        _end(recorder)
+            _wait(player, _PLAY_TIMEOUT_S, node_process)
+        # The last images are still on their way.
+        _wait(recorder, _RECORD_TIMEOUT_S, node_process)
         _end(node_process)
     if not recorded.exists():
         raise DepthRosError('the recorder left no bag; see what the processes said above')
@@ -132,27 +148,27 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _wait(player: subprocess.Popen[bytes], timeout_s: float, *others: subprocess.Popen[bytes]) -> None:
-    """Wait until the player is done; any other process that ends meanwhile is a failure."""
+def _wait(waited_for: subprocess.Popen[bytes], timeout_s: float, *others: subprocess.Popen[bytes]) -> None:
+    """Wait until a process is done; any other process that ends meanwhile is a failure."""
     until = time.monotonic() + timeout_s
-    while player.poll() is None:
+    while waited_for.poll() is None:
         for process in others:
             if process.poll() is not None:
                 raise DepthRosError(f'{process.args[2]} ended with code {process.returncode}; see above')
         if time.monotonic() > until:
-            raise DepthRosError(f'the player did not end within {timeout_s:.0f} s')
+            raise DepthRosError(f'{waited_for.args[2]} did not end within {timeout_s:.0f} s')
         time.sleep(0.1)
-    if player.returncode:
-        raise DepthRosError(f'the player ended with code {player.returncode}; see above')
+    if waited_for.returncode:
+        raise DepthRosError(f'{waited_for.args[2]} ended with code {waited_for.returncode}; see above')
 
 
-def _evaluate(bag: Path, folder: Path) -> None:
+def _evaluate(bag: Path, folder: Path, methods: Sequence[str]) -> None:
     results = folder / 'evaluation'
     parser = argparse.ArgumentParser()
     add_evaluate_arguments(parser)
     evaluation = write_results(
         parser.parse_args(
-            [str(bag), '--method', _METHODS, '--input-rings', _INPUT_RINGS, '--out', str(results), '--cloud',
+            [str(bag), '--method', ','.join(methods), '--input-rings', _INPUT_RINGS, '--out', str(results), '--cloud',
              str(folder / 'cloud.ply')]
         )
     )  # fmt: skip

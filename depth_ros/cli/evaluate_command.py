@@ -223,10 +223,10 @@ class Progress:
 
 
 def _write_overview(path: Path, evaluation: Evaluation) -> None:
-    """Four pictures of a typical image in one file, to show around."""
+    """Pictures of a typical image in one file, to show around: the first method, and the second beside it."""
     chosen = evaluation.album.chosen()
     if chosen:
-        picture = overview(chosen[0][1], next(iter(evaluation.scores)))
+        picture = overview(chosen[0][1], list(evaluation.scores)[:2])
         _, data = cv2.imencode('.jpg', picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
         path.write_bytes(data.tobytes())
 

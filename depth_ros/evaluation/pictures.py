@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -108,13 +109,41 @@ def error_picture(snapshot: Snapshot, points: ScoredPoints) -> np.ndarray:
     return canvas
 
 
-def overview(snapshot: Snapshot, method: str) -> np.ndarray:
-    """(2 h, 2 w, 3) uint8 RGB: what goes in, depth, standard deviation, and the error at withheld points."""
-    panels = [
-        overlay(snapshot, depth_scale([snapshot])), depth_scale([snapshot]).paint(snapshot.depth[method]),
-        std_scale([snapshot]).paint(snapshot.std[method]), error_picture(snapshot, snapshot.scored[method]),
-    ]  # fmt: skip
-    return np.vstack([np.hstack(panels[:2]), np.hstack(panels[2:])])
+def overview(snapshot: Snapshot, methods: Sequence[str]) -> np.ndarray:
+    """Show around what came of one image.
+
+    Args:
+        snapshot: the image.
+        methods: those to show, the first with its standard deviation.
+
+    Returns:
+        ((1 + methods) h, 2 w, 3) uint8 RGB: what goes in and the standard deviation, then per method depth and the
+        error at withheld points.
+    """
+    scale, first = depth_scale([snapshot]), methods[0]
+    rows = [[
+        _labelled(overlay(snapshot, scale), 'given'),
+        _labelled(std_scale([snapshot]).paint(snapshot.std[first]), f'{first}: standard deviation'),
+    ]]  # fmt: skip
+    rows += [
+        [
+            _labelled(scale.paint(snapshot.depth[method]), f'{method}: depth'),
+            _labelled(error_picture(snapshot, snapshot.scored[method]), f'{method}: error at withheld points'),
+        ]
+        for method in methods
+    ]
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def _labelled(picture: np.ndarray, text: str) -> np.ndarray:
+    out = np.ascontiguousarray(picture)
+    size = max(picture.shape[1] / 1200, 0.35)
+    x, y = round(12 * size) + 2, round(34 * size) + 2
+    # A thicker outline would be wider than the text in OpenCV 5.
+    for place in ((x - 1, y - 1), (x + 1, y - 1), (x - 1, y + 1), (x + 1, y + 1)):
+        cv2.putText(out, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(out, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
+    return out
 
 
 def error_table() -> np.ndarray:
