@@ -70,7 +70,8 @@ class DepthSystem(lightning.LightningModule):
                 f'for the sample that does it: views {batch["number"].tolist()}'
             )
         self.log_dict({f'train/{name}': losses[name].detach() for name in self._weights})
-        self.log('train/loss', total.detach(), prog_bar=True)
+        # Of all processes together, so that the curve is the same however many there are.
+        self.log('train/loss', total.detach(), prog_bar=True, sync_dist=True)
         return total
 
     def on_train_batch_end(self, *_: Any) -> None:

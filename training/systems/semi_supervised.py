@@ -75,6 +75,7 @@ class SemiSupervisedSystem(SupervisedSystem):
     """
 
     uses_others = True
+    _seen: Tensor | None = None  # how many samples of this epoch had what
 
     def run_network(self, batch: dict[str, Any]) -> Prediction:
         """Predictions for all samples, then for the partners of those that have one."""
@@ -215,19 +216,18 @@ class SemiSupervisedSystem(SupervisedSystem):
         )
         counts = torch.stack([kind.sum() for kind in has])
         self.log_dict(dict(zip(_LOGGED, counts / len(batch['image']), strict=True)))
-        self._seen = self._seen + counts
-
-    def on_train_epoch_start(self) -> None:
-        """Start counting what the samples have."""
-        self._seen = torch.zeros(len(_NEEDS), device=self.device)
+        self._seen = counts if self._seen is None else self._seen + counts
 
     def on_train_epoch_end(self) -> None:
         """Say which losses no sample of the epoch had anything for."""
+        if self._seen is None:  # resumed at the end of an epoch
+            return
         seen = self.all_gather(self._seen).view(-1, len(_NEEDS)).sum(dim=0)
         for (what, names), count in zip(_NEEDS.items(), seen.tolist(), strict=True):
             idle = [name for name in names if name in self._weights]
             if idle and not count and self.global_rank == 0:
                 _log.warning('no sample of this epoch has %s; without effect: %s', what, ', '.join(idle))
+        self._seen = None
 
 
 def _with_partner(batch: dict[str, Any]) -> Tensor:
