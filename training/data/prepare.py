@@ -28,9 +28,8 @@ from depth_ros_training.data.chunk import Chunk
 from depth_ros_training.data.dataset import DEPTH_SCALE, FORMAT, INDEX, PARTS, VERSION
 from depth_ros_training.data.finish import finish
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans, sweeps
-from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, lidar_odometry, write_poses
+from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, lidar_odometry, smoothed, write_poses
 from depth_ros_training.data.splits import SplitOptions
-
 
 # Settings that say what a frame is made of.
 _GROUPS = ('pairing', 'motion', 'projection', 'camera', 'transforms')
@@ -228,7 +227,7 @@ def _localise(plan: BagPlan, out: Path, settings: Settings, count: Callable[[int
                 yield scan
 
     with Recording(plan.path, TopicOverrides(**plan.facts['topics']), settings) as recording:
-        write_poses(out / plan.name / LIDAR_ODOMETRY_FILE, list(lidar_odometry(counted())))
+        write_poses(out / plan.name / LIDAR_ODOMETRY_FILE, smoothed(list(lidar_odometry(counted()))))
 
 
 def _prepare_chunk(
