@@ -141,7 +141,7 @@ def test_parameters_of_the_node_are_used_and_wrong_ones_named(street, tmp_path, 
 @pytest.mark.parametrize(('options', 'said'), [
     (('--input-rings', '500'), '500 input rings'),
     (('--input-rings', '-1'), 'at least 0'),
-    (('--input-rings', '0'), "'classical' needs lidar"),
+    (('--method', 'classical', '--input-rings', '0'), "'classical' needs lidar"),
     (('--method', 'linear', '--input-fraction', '0'), "'linear' needs lidar"),
     (('--input-fraction', '1.5'), 'input fraction'),
     (('--method', 'magic'), "'magic'"),

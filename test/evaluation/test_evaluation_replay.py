@@ -176,4 +176,4 @@ def test_a_bag_without_lidar_says_so(tmp_path):
 
 def test_a_bag_whose_images_are_all_refused_says_why(street):
     with pytest.raises(BagError, match=r'6 x none of .* falls into the image'):
-        evaluate(street, from_flat({'projection.max_depth': 1.0}), EvaluationOptions())
+        evaluate(street, from_flat({'projection.max_depth': 1.0}), EvaluationOptions(methods=('nearest',)))

@@ -32,6 +32,8 @@ SMALL = SimulationSettings(frames=2, width=320, height=96, lidar='vlp16', world=
 class Measured:
     """Estimator that returns the measurements."""
 
+    needs_lidar = True
+
     def estimate(self, frame, sparse):
         return sparse.to_image(), sparse.to_image()
 
