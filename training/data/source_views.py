@@ -21,6 +21,7 @@ from depth_ros.types import Camera
 from depth_ros_training.data.sample import Sample, SourceImage
 
 REFERENCE, STEREO, TEMPORAL = 0, 1, 2  # slots; from TEMPORAL on, as many as there are
+_SLACK = 0.005  # pixels; the reciprocal of a zoom is no binary fraction, and rounding no step outside
 _SHRUNK = 0.9  # zoom below which images are blurred against aliasing
 
 
@@ -49,7 +50,10 @@ class SourceViews:
         mirror = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
         rotation = mirror @ self.transforms[:, :, :3] @ mirror
         transforms = np.concatenate([rotation, mirror @ self.transforms[:, :, 3:]], axis=2)
-        return SourceViews(np.ascontiguousarray(self.images[:, :, ::-1]), intrinsics, transforms, self.present)
+        images = np.zeros_like(self.images)
+        for slot in np.flatnonzero(self.present):
+            cv2.flip(self.images[slot], 1, images[slot])
+        return SourceViews(images, intrinsics, transforms, self.present)
 
 
 def source_views(sample: Sample, camera: Camera, neighbors: int, margin: int) -> SourceViews:
@@ -145,23 +149,22 @@ def _resample(
     """
     kind, source, distortion, max_tangent = model_arguments(camera)
     grid = np.empty((*shape, 2), np.float32)
-    _map(kind, source, distortion, max_tangent, np.ascontiguousarray(turn), intrinsics, grid)
-    result = np.empty((*shape, 4), np.uint8)
-    # The reciprocal of a zoom is no binary fraction; half a hundredth of a pixel is no step outside.
-    outside = (grid < -0.005).any(axis=2) | (grid > (camera.width - 0.995, camera.height - 0.995)).any(axis=2)
-    result[..., :3] = cv2.remap(image, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    result[..., 3] = np.where(outside, 0, 255)
-    return result
+    content = np.empty(shape, np.uint8)
+    last = float(camera.width - 1), float(camera.height - 1)
+    _map(kind, source, distortion, max_tangent, np.ascontiguousarray(turn), intrinsics, last, grid, content)
+    colors = cv2.remap(image, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.merge([*cv2.split(colors), content])
 
 
 @njit(nogil=True, cache=True)
-def _map(kind, source, d, max_tangent, turn, intrinsics, grid):
+def _map(kind, source, d, max_tangent, turn, intrinsics, last, grid, content):
     limit2 = max_tangent * max_tangent
     for row in range(grid.shape[0]):
         for column in range(grid.shape[1]):
             rx, ry = (column - intrinsics[2]) / intrinsics[0], (row - intrinsics[3]) / intrinsics[1]
             z = turn[2, 0] * rx + turn[2, 1] * ry + turn[2, 2]
             grid[row, column, 0] = grid[row, column, 1] = -10.0
+            content[row, column] = 0
             if z <= 1e-6:
                 continue
             x = (turn[0, 0] * rx + turn[0, 1] * ry + turn[0, 2]) / z
@@ -170,8 +173,10 @@ def _map(kind, source, d, max_tangent, turn, intrinsics, grid):
                 continue
             if kind != NONE:
                 x, y = distort(kind, d, x, y)
-            grid[row, column, 0] = source[0] * x + source[2]
-            grid[row, column, 1] = source[1] * y + source[3]
+            u, v = source[0] * x + source[2], source[1] * y + source[3]
+            grid[row, column, 0], grid[row, column, 1] = u, v
+            if -_SLACK <= u <= last[0] + _SLACK and -_SLACK <= v <= last[1] + _SLACK:
+                content[row, column] = 255
 
 
 @njit(nogil=True, cache=True)

@@ -206,4 +206,4 @@ def _image_of(content: Mapping[str, np.ndarray], prefix: str) -> tuple[np.ndarra
         distortion=content[prefix + 'distortion'],
         rotation=content[prefix + 'rotation'],
     )
-    return np.ascontiguousarray(cv2.imdecode(content[prefix + 'image'], cv2.IMREAD_COLOR)[:, :, ::-1]), camera
+    return cv2.cvtColor(cv2.imdecode(content[prefix + 'image'], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), camera

@@ -159,7 +159,7 @@ def _others(
         encoded, target = _encode(camera, image, rays(camera), _disturb(inputs, settings, rng), target, mirrored)
         partner = View(encoded, target / np.float32(encoded.scale), False, True)
     if mirrored:
-        return Others(np.ascontiguousarray(clean[:, ::-1]), sources.mirrored(), partner)
+        return Others(cv2.flip(clean, 1), sources.mirrored(), partner)
     return Others(clean, sources, partner)
 
 
