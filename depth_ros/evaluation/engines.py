@@ -181,9 +181,10 @@ def bench_engines(
                 entry = _apart(_cost, checkpoint, image_size)
                 entry['engines'] = {}
                 for engine in found:
-                    progress(f'{network_size}, {image_size[0]}x{image_size[1]}, {engine.text}')
                     row = _apart(_time_engine, engine, checkpoint, exports, image_size, frames, threads)
                     entry['engines'][engine.text] = row
+                    said = row.get('failed') or f'{row["median_ms"]:.1f} ms, {row["resident_mb"]:.0f} MB'
+                    progress(f'{network_size}, {image_size[0]}x{image_size[1]}, {engine.text}: {said}')
                 _compare(entry, found, peaks)
                 rows['{}x{}'.format(*image_size)] = entry
             result['networks'][network_size] = rows
@@ -218,7 +219,7 @@ def engines_table(result: dict[str, Any]) -> str:
 
 
 def check_engines(
-    checkpoint: Path, bag: Path, step: int = 4, max_frames: int = 20, threads: int = 0
+    checkpoint: Path, bag: Path, step: int = 4, max_frames: int = 5, threads: int = 0
 ) -> Iterator[tuple[Engine, dict[str, float | str]]]:
     """Compare the depth of every engine with that of torch on the CPU in f32, on a recording.
 
