@@ -94,8 +94,8 @@ class Engine:
                 replace(settings, checkpoint=str(checkpoint), compile=self.name == TORCH_COMPILED)
             )
         else:
-            # These compute in what the file says; the other engines choose by themselves.
-            half = self.name in ('CUDA', 'ONNX Runtime') and self.precision == 'f16'
+            # Providers for CUDA compute in what the file says; the other engines choose by themselves.
+            half = self.name == 'CUDA' and self.precision == 'f16'
             file = exports / ('f16.onnx' if half else 'f32.onnx')
             estimator = ExportedEstimator(replace(settings, checkpoint=str(file)), self.name)
         if estimator.status.precision != self.precision:
@@ -248,9 +248,8 @@ def _checked(
     checkpoint: Path, exports: Path, bag: Path, step: int, max_frames: int, threads: int
 ) -> Iterator[tuple[Engine, dict[str, float | str]]]:
     reference, *others = engines()
-    if any(engine.name == 'ONNX Runtime' for engine in others):
-        # Slow, but it says what half precision costs where no GPU is at hand.
-        others.append(Engine('ONNX Runtime', 'cpu', 'f16'))
+    # Slow, but it says what half precision costs where no GPU is at hand; ONNX Runtime would compute in f32 on a CPU.
+    others.append(Engine(TORCH, 'cpu', 'f16'))
     frames = list(_frames(bag, step, max_frames))
     expected = [reference.load(checkpoint, exports, threads).estimate(*pair) for pair in frames]
     for engine in others:
