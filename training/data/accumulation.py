@@ -294,8 +294,8 @@ def uncovered(points: ProjectedPoints, shape: tuple[int, int], margin: float) ->
     """Find the points that no others cover.
 
     The image is divided into cells that hold a point or two on average. A point is covered if the nearest points of its
-    own cell and of the cells on both sides of it, above and below or left and right, are all nearer than it. On a
-    slanting surface one side is nearer and the other farther, so it does not cover itself.
+    own cell and of the cells above, below, left and right of it are all nearer than it. On a slanting surface one side
+    is nearer and the other farther, so it does not cover itself.
 
     Args:
         points: points of all sweeps.
@@ -429,8 +429,6 @@ def _uncovered(u, v, depth, height, width, cell, margin):
         limit = depth[i] * (1 - margin)
         if nearest[r, c] >= limit:
             continue
-        vertically = nearest[r - 1, c] < limit and nearest[r + 1, c] < limit
-        horizontally = nearest[r, c - 1] < limit and nearest[r, c + 1] < limit
-        if vertically or horizontally:
-            kept[i] = False
+        around = max(nearest[r - 1, c], nearest[r + 1, c], nearest[r, c - 1], nearest[r, c + 1])
+        kept[i] = around >= limit
     return kept

@@ -24,7 +24,14 @@ from depth_ros_training.data.accumulation import Accumulated, SweepWindow, depth
 from depth_ros_training.data.agreement import EdgeAgreement
 from depth_ros_training.data.bags import rings_of
 from depth_ros_training.data.companions import PartnerImages, TrueDepth, find_partner
-from depth_ros_training.data.dataset import camera_entry, matrix_entry, write_depth, write_image, write_points
+from depth_ros_training.data.dataset import (
+    NO_OVERLAP,
+    camera_entry,
+    matrix_entry,
+    write_depth,
+    write_image,
+    write_points,
+)
 from depth_ros_training.data.plan import CHUNK_NS, BagPlan, PrepareOptions
 from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, read_trajectory
 from depth_ros_training.data.sample import empty_points
@@ -171,7 +178,7 @@ class Chunk:
         if len(points):
             self._add_depth(entry, folder, name, points, ring, accumulated, shape)
         elif sweeps:
-            self._counts['no lidar point in the image'] += 1
+            self._counts[NO_OVERLAP] += 1
         else:
             self._counts['no lidar near in time'] += 1
         self._add_right(entry, folder, name, frame)

@@ -38,6 +38,7 @@ PARTS = 'parts'  # what is done of a preparation, so that it can go on
 FORMAT, VERSION = 'depth_ros_dataset', 1
 DEPTH_SCALE = 256.0  # steps per metre, as in the development kit of KITTI depth completion
 SPLITS = ('train', 'val', 'test')
+NO_OVERLAP = 'no lidar point in the image'  # what such frames are counted as
 _MAX_STEPS = 65535
 _JPEG_QUALITY = 95
 _MAGIC = {b'\xff\xd8': '.jpg', b'\x89P': '.png'}

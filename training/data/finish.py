@@ -15,7 +15,7 @@ from depth_ros.files import whole_file
 from depth_ros.geometry.rigid import invert
 from depth_ros.settings import Settings, to_flat
 from depth_ros_training.data.agreement import EdgeAgreement
-from depth_ros_training.data.dataset import DEPTH_SCALE, FORMAT, INDEX, PARTS, VERSION, entry_matrix
+from depth_ros_training.data.dataset import DEPTH_SCALE, FORMAT, INDEX, NO_OVERLAP, PARTS, VERSION, entry_matrix
 from depth_ros_training.data.plan import PrepareOptions
 from depth_ros_training.data.splits import SplitOptions, assign_splits
 
@@ -116,14 +116,13 @@ def _merge(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], list[di
     reason = ''
     if not frames:
         reason = 'no image makes a sample' + (f': {"; ".join(problems)}' if problems else '')
-    elif facts['topics']['points'] and not with_lidar and {entry['classes'] for entry in frames} == {'U'}:
-        overlap = counts['no lidar point in the image']
+    elif facts['topics']['points'] and not with_lidar and counts[NO_OVERLAP]:
         reason = (
-            f'none of the lidar points falls into any of {overlap} images; check the transform between lidar and '
-            'camera, and the intrinsics'
-            if overlap
-            else 'no image has a sweep near enough in time; are the clocks the same? (depth_ros inspect tells)'
+            f'none of the lidar points falls into any of {counts[NO_OVERLAP]} images; check the transform between '
+            'lidar and camera, and the intrinsics'
         )
+    elif {entry['classes'] for entry in frames} == {'U'}:
+        reason = 'no image has a sweep near enough in time; are the clocks the same? (depth_ros inspect tells)'
     entry = {
         **facts,
         'cameras': cameras,
