@@ -56,6 +56,7 @@ setup(
             'onnx',
             'onnxscript',
             'open3d',
+            'kiss-icp',
         ],
         # What runs the exported network on a CPU; on NVIDIA onnxruntime-gpu takes their place.
         'engines': ['openvino', 'onnxruntime'],
