@@ -26,10 +26,11 @@ from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
 from depth_ros.evaluation.snapshot import Album, take_snapshot
 from depth_ros.pipeline import DepthPipeline, Holdout, estimate_depth
 from depth_ros.settings import Settings, to_flat
-from depth_ros.types import DepthEstimate, LidarScan, Pose, SparseDepth
+from depth_ros.types import DepthEstimate, Frame, LidarScan, Pose, SparseDepth
 
 DEFAULT_INPUT_FRACTION = 0.9
 _SCANS_TO_COUNT_RINGS = 10
+_AROUND_NS = 10_000_000_000  # sweeps and poses before and after the images that are answered
 
 
 class Listener(Protocol):
@@ -57,6 +58,7 @@ class EvaluationOptions:
         max_depth: metres; farther truth does not count.
         max_frames: images answered at most; 0 = all.
         every: only every n-th image is answered.
+        stamps: only images stamped from the one time to the other, both included, are answered, ns; None = all.
         overrides: topics that the user named.
         pictures: keep snapshots for a report.
     """
@@ -68,6 +70,7 @@ class EvaluationOptions:
     max_depth: float = MAX_DEPTH
     max_frames: int = 0
     every: int = 1
+    stamps: tuple[int, int] | None = None
     overrides: TopicOverrides = field(default_factory=TopicOverrides)
     pictures: bool = True
 
@@ -261,7 +264,14 @@ class _Run:
             self.interrupted = True
 
     def _heard(self) -> Iterator[Event]:
-        for log_ns, item in until_damage(self.recording.events(), partial(setattr, self, 'damage')):
+        stamps, reader = self.options.stamps, self.recording.reader
+        span: tuple[int, int] | tuple[()] = ()
+        # Where stamps and log go by one clock, the rest need not be read.
+        if stamps is not None and reader.start_ns - _AROUND_NS <= stamps[0] and stamps[1] <= reader.end_ns + _AROUND_NS:
+            span = stamps[0] - _AROUND_NS, stamps[1] + _AROUND_NS
+        for log_ns, item in until_damage(self.recording.events(*span), partial(setattr, self, 'damage')):
+            if stamps is not None and isinstance(item, Frame) and not stamps[0] <= item.stamp_ns <= stamps[1]:
+                continue
             if isinstance(item, Pose):
                 for listener in self.listeners:
                     listener.add_pose(item)

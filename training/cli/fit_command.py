@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train."""
-    settings = load(arguments.config, dict(_change(text) for text in arguments.set))
+    settings = load(arguments.config, dict(change(text) for text in arguments.set))
     module, name = _SYSTEMS[settings.run.system]
     from depth_ros_training.engine.fit import fit  # torch and Lightning take seconds to load
 
@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f'best checkpoint: {best}')
 
 
-def _change(text: str) -> tuple[str, object]:
+def change(text: str) -> tuple[str, object]:
+    """What one ``--set`` says."""
     name, sign, value = text.partition('=')
     if not sign:
         raise SettingsError(f'--set is {text!r}, expected GROUP.FIELD=VALUE')

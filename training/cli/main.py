@@ -11,6 +11,7 @@ from depth_ros.cli.main import run_command
 COMMANDS = {
     'prepare': 'turn bags into a dataset (KITTI depth-completion layout) to train on',
     'inspect': 'say what is in a dataset, and draw a contact sheet',
+    'adapt': "fine-tune the network on a robot's own bags, and say whether that made it better",
     'cache': 'turn bags into a folder of training samples',
     'acceptance': 'judge checkpoints on all recordings kept apart, beside the classical methods, in one table',
     'score': 'compare checkpoints with the classical methods on validation images',

@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--bench', action='store_true', help='write nothing that stays; compare with bare reading and decoding, as JSON'
     )
     add_topic_arguments(parser)
+    add_preparation_arguments(parser)
+    parser.add_argument('--overwrite', action='store_true', help='begin anew if there is a dataset')
+
+
+def add_preparation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``preparation`` and ``split_options`` read, and ``--jobs``."""
     parser.add_argument('--right', default='', metavar='TOPIC', help='images of the right camera, if not named like it')
     parser.add_argument('--every', type=int, default=1, metavar='N', help='only every N-th image')
     parser.add_argument(
@@ -59,14 +65,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--gap', type=float, default=-1.0, metavar='S', help='between blocks of time (default 2 s, or a tenth of a bag)'
     )
-    parser.add_argument('--jobs', type=int, default=0, metavar='N', help='processes (default: as many as cores)')
-    parser.add_argument('--overwrite', action='store_true', help='begin anew if there is a dataset')
+    parser.add_argument(
+        '--jobs', type=int, default=0, metavar='N', help='processes that prepare (default: as many as cores)'
+    )
+
+
+def preparation(arguments: argparse.Namespace) -> PrepareOptions:
+    """What to prepare."""
+    if arguments.jobs < 0:
+        raise SettingsError(f'jobs are {arguments.jobs}, expected at least 1')
+    return PrepareOptions(arguments.reach, arguments.every, arguments.poses, arguments.right, overrides(arguments))
+
+
+def split_options(arguments: argparse.Namespace) -> SplitOptions:
+    """How to divide frames."""
+    return SplitOptions(arguments.split, tuple(arguments.shares), arguments.gap)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prepare, and say what came out."""
-    if arguments.jobs < 0:
-        raise SettingsError(f'jobs are {arguments.jobs}, expected at least 1')
     if arguments.bench:
         print(json.dumps(_bench(arguments), indent=2))
         return
@@ -78,17 +95,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace, out: Path) -> Report:
-    options = PrepareOptions(
-        arguments.reach, arguments.every, arguments.poses, arguments.right, overrides(arguments)
-    )
-    split = SplitOptions(arguments.split, tuple(arguments.shares), arguments.gap)
     progress = Progress()
     try:
         return prepare(
             arguments.bags,
             out,
-            options,
-            split,
+            preparation(arguments),
+            split_options(arguments),
             settings(arguments),
             arguments.jobs or default_jobs(),
             arguments.overwrite,

@@ -1,0 +1,1 @@
+"""Adapts a network to a robot by its own recordings."""

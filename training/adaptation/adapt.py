@@ -1,0 +1,489 @@
+"""From recordings of a robot to a network that knows them, and a judgement whether it is better for it.
+
+Stages: prepare a dataset, fine-tune, evaluate before and after on what was held out, report. Each leaves what it did in
+``OUT/work``, so that an interrupted adaptation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from depth_ros.errors import (
+    BagError,
+    CheckpointError,
+    OutputError,
+    RecordingError,
+    SettingsError,
+    TrainingError,
+)
+from depth_ros.estimators.registry import create_estimator
+from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
+from depth_ros.evaluation.pictures import overview
+from depth_ros.files import output_errors, whole_file
+from depth_ros.networks.checkpoint import load_checkpoint
+from depth_ros.networks.layout import STRIDE
+from depth_ros.networks.weights import CHECKPOINT
+from depth_ros.settings import Settings, from_flat
+from depth_ros_training.adaptation.verdict import AFTER, BEFORE, Row, Verdict, judge, pool
+from depth_ros_training.data.dataset import DatasetFolder, Index, read_index
+from depth_ros_training.data.datasets import read_source
+from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans
+from depth_ros_training.data.prepare import prepare
+from depth_ros_training.data.sample import Sample
+from depth_ros_training.data.splits import SplitOptions
+from depth_ros_training.data.store import SampleFolder, SampleWriter
+from depth_ros_training.engine.fit import fit
+from depth_ros_training.pace import measure_pace
+from depth_ros_training.settings import TrainingSettings
+from depth_ros_training.systems.semi_supervised import SemiSupervisedSystem
+
+ADAPTED, REFUSED = 'adapted.safetensors', 'not_recommended.safetensors'
+WORK = 'work'
+_REQUEST, _PLAN = 'request.json', 'plan.json'
+_BEFORE_FILE, _AFTER_FILE = 'before.safetensors', 'after.safetensors'
+_REPLAY_SHARE = 0.3
+_VALIDATIONS = 5
+_NUM_VALIDATION_IMAGES = 8
+_NUM_JUDGED_IMAGES = 60  # per bag and density; more of a recording says little more
+_STEPS = 50, 8000  # least and most
+_BANDS = 64  # of rows, in the place of rings
+# What fine-tuning differs in from the defaults of training. Losses by depth are those of the training that ships; those
+# by other images have weights beside them as in config/training/semi_supervised.yaml, halved: lidar is what judges.
+_SETTINGS: dict[str, Any] = {
+    'run.system': 'semi_supervised',
+    'run.keep': 1,
+    'data.batch': 4,
+    'loss.gradient': 0.0,  # recordings have no dense truth
+    'loss.alignment': 1.0,
+    'loss.temporal': 0.2,
+    'loss.smoothness': 0.01,
+    'view.min_zoom': 0.7,  # one robot has one camera
+    'view.max_zoom': 1.3,
+    'optimizer.learning_rate': 0.0003,  # a fifth of that of the training that ships
+    'optimizer.decay_share': 0.7,
+}
+_OURS = ('data.sources', 'data.validation', 'data.held_out', 'network.start', 'run.steps', 'run.steps_per_epoch')
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """What to adapt, and how.
+
+    Attributes:
+        checkpoint: network to start from.
+        minutes: how long to fine-tune.
+        steps: how many steps instead; 0 = by ``minutes``.
+        replay: samples or a dataset mixed in, so that what the network knew is not forgotten; None = none.
+        also: further bags, not trained on, that must not get worse.
+        changes: training settings that differ, ``{'group.field': value}``.
+        preparation: what is prepared of the bags.
+        split: what is held out.
+        jobs: processes that prepare.
+    """
+
+    checkpoint: Path = CHECKPOINT
+    minutes: float = 20.0
+    steps: int = 0
+    replay: Path | None = None
+    also: tuple[Path, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    preparation: PrepareOptions = field(default_factory=PrepareOptions)
+    split: SplitOptions = field(default_factory=SplitOptions)
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes < math.inf:
+            raise SettingsError(f'minutes are {self.minutes}, expected more than 0')
+        if self.steps < 0:
+            raise SettingsError(f'steps are {self.steps}, expected at least 0')
+        ours = sorted(set(self.changes).intersection(_OURS))
+        if ours:
+            raise SettingsError(f'{", ".join(ours)} cannot be set here: adapt sets it by bags, --minutes and --steps')
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """What came out.
+
+    Attributes:
+        checkpoint: the network; its name says whether it is recommended.
+        verdict: whether it is, and why.
+        rows: figures before and after.
+        index: the dataset.
+        steps: steps of fine-tuning.
+        notes: what the user should know, one line each.
+        pictures: of images before and after, JPEG files.
+        folder: of the run: log, TensorBoard, state.
+    """
+
+    checkpoint: Path
+    verdict: Verdict
+    rows: tuple[Row, ...]
+    index: Index
+    steps: int
+    notes: tuple[str, ...]
+    pictures: tuple[Path, ...]
+    folder: Path
+
+
+def adapt(
+    bags: Sequence[Path],
+    out: Path,
+    options: AdaptOptions,
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    bar: bool = False,
+) -> Adaptation:
+    """Adapt a network to recordings, or go on with an interrupted adaptation.
+
+    Args:
+        bags: recordings with camera and lidar; some may be without lidar.
+        out: folder for the network and all that led to it; of one adaptation only.
+        options: what to adapt, and how.
+        settings: of the pipeline, as the robot has them.
+        overwrite: begin anew if there is an adaptation.
+        say: called with a line per stage, and with what the user should know.
+        progress: called with images done and of all, by stages that go through images.
+        bar: whether fine-tuning shows a bar.
+
+    Returns:
+        What came out. Whether the network is better is for the caller to act on.
+
+    Raises:
+        DepthRosError: bags, checkpoint or settings cannot be used, or something cannot be written. What was done is
+            kept, and the same call goes on from it.
+        KeyboardInterrupt: likewise.
+    """
+    return _Adapting([Path(bag) for bag in bags], Path(out), options, settings, say, progress, bar).run(overwrite)
+
+
+class _Adapting:
+    """State of one adaptation."""
+
+    def __init__(
+        self,
+        bags: list[Path],
+        out: Path,
+        options: AdaptOptions,
+        settings: Settings,
+        say: Callable[[str], None],
+        progress: Callable[[int, int], None],
+        bar: bool,
+    ) -> None:
+        self.bags, self.out, self.options, self.settings = bags, out, options, settings
+        self.say, self.progress, self.bar = say, progress, bar
+        self.work = out / WORK
+        self.notes: list[str] = []
+
+    def run(self, overwrite: bool) -> Adaptation:
+        start = self._start()
+        plans = make_plans(self.bags, self.options.preparation, self.settings)
+        if not any(plan.points for plan in plans):
+            raise BagError(
+                f'no lidar in {", ".join(str(plan.path) for plan in plans)}: nothing could judge the network; adapt '
+                'with at least one bag with sensor_msgs/PointCloud2, or name its topic (--points)'
+            )
+        self._claim(start, overwrite)
+        if not (self.work / _BEFORE_FILE).is_file():
+            with whole_file(self.work / _BEFORE_FILE) as path:
+                path.write_bytes(start)
+        index = self._prepare()
+        self._note_differences(index)
+        training, steps = self._training(index)
+        self._fine_tune(training)
+        rows, pictures = self._evaluate(plans, index)
+        verdict = judge(rows)
+        checkpoint = self._keep(verdict)
+        notes = tuple(dict.fromkeys(self.notes))
+        return Adaptation(checkpoint, verdict, tuple(rows), index, steps, notes, tuple(pictures), self.work / 'run')
+
+    def _start(self) -> bytes:
+        """The checkpoint to start from, which has to be one."""
+        path = self.options.checkpoint
+        if path == CHECKPOINT and not path.is_file():
+            raise CheckpointError('this installation holds no weights; name a checkpoint to start from (--checkpoint)')
+        if path.suffix == '.onnx':
+            raise CheckpointError(f'{str(path)!r} is an export, which cannot be trained; name the .safetensors file')
+        load_checkpoint(path)
+        return path.read_bytes()
+
+    def _claim(self, start: bytes, overwrite: bool) -> None:
+        """Make the folder, or check that what is in it is this adaptation."""
+        options = self.options
+        facts = {
+            'bags': [str(bag.resolve()) for bag in self.bags],
+            'checkpoint': hashlib.sha256(start).hexdigest(),
+            'minutes or steps': options.steps or f'{options.minutes:g} min',
+            'replay': None if options.replay is None else str(options.replay.resolve()),
+            'settings': dict(options.changes),
+            'preparation': dataclasses.asdict(options.preparation),
+            'split': dataclasses.asdict(options.split),
+        }
+        facts = json.loads(json.dumps(facts))
+        path = self.work / _REQUEST
+        with output_errors(self.out):
+            if self.out.exists() and not self.out.is_dir():
+                raise OutputError(f'{str(self.out)!r} is no folder; name another one')
+            if self.out.is_dir() and any(self.out.iterdir()) and not path.is_file():
+                raise OutputError(f'{str(self.out)!r} holds other files; name a new folder with --out')
+            if overwrite and self.out.exists():
+                shutil.rmtree(self.out)
+            self.work.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            found = json.loads(path.read_text(encoding='utf-8'))
+            differing = [name for name, value in facts.items() if found.get(name) != value]
+            if differing:
+                raise OutputError(
+                    f'{str(self.out)!r} holds an adaptation that differs in {", ".join(differing)}; name another '
+                    'folder, or begin anew (--overwrite)'
+                )
+            return
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1), encoding='utf-8')
+
+    def _prepare(self) -> Index:
+        folder = self.work / 'dataset'
+        try:
+            index = read_index(folder)
+            self.notes += json.loads((self.work / 'notes.json').read_text(encoding='utf-8'))
+        except (RecordingError, OSError, ValueError):
+            self.say('preparing the recordings')
+            report = prepare(
+                self.bags, folder, self.options.preparation, self.options.split, self.settings, self.options.jobs,
+                progress=self.progress,
+            )  # fmt: skip
+            self._write_json('notes.json', list(report.warnings))
+            self.notes += report.warnings
+            index = read_index(folder)
+        for split, what in (('train', 'to train on'), ('val', 'to choose by'), ('test', 'to judge by')):
+            frames = [entry for entry in index.frames if entry['split'] == split]
+            if not any('points' in entry for entry in frames):
+                raise SettingsError(
+                    f'none of the {len(frames)} images {what} has lidar; split otherwise (--split, --shares), or add '
+                    'bags'
+                )
+        return index
+
+    def _note_differences(self, index: Index) -> None:
+        sizes = {
+            (camera['width'], camera['height'], round(camera['intrinsics'][0]))
+            for facts in index.head['recordings'].values()
+            for camera in facts['cameras'][:1]
+        }
+        if len(sizes) > 1:
+            text = ', '.join(f'{width}x{height} with focal length {focal} px' for width, height, focal in sorted(sizes))
+            self.notes.append(f'recordings of different cameras ({text}): the network is adapted to all of them')
+
+    def _training(self, index: Index) -> tuple[TrainingSettings, int]:
+        """All settings of the fine-tuning; how many steps is measured once and kept."""
+        trained = [entry for entry in index.frames if entry['split'] == 'train']
+        height, width = (
+            min(
+                camera[key] // STRIDE * STRIDE
+                for facts in index.head['recordings'].values()
+                for camera in facts['cameras'][:1]
+            )
+            for key in ('height', 'width')
+        )
+        values = {
+            **_SETTINGS,
+            'data.crop_height': max(min(224, height), STRIDE),
+            'data.crop_width': max(min(480, width), STRIDE),
+            'data.workers': min(2, os.cpu_count() or 1),
+            'network.start': _BEFORE_FILE,
+            'data.validation': ['1 samples validation'],
+            'data.sources': ['1 dataset dataset train'],
+        }
+        if self.options.replay is not None:
+            values['data.sources'] = [f'{1 - _REPLAY_SHARE:g} dataset dataset train', self._replay()]
+        for kind, names, text in (
+            ('P', ('loss.alignment',), 'no right images: nothing is learnt from stereo'),
+            ('T', ('loss.temporal',), 'no images before and after with motion: nothing is learnt from them'),
+        ):
+            if not any(kind in entry['classes'] for entry in trained):
+                values.update(dict.fromkeys(names, 0.0))
+                self.notes.append(text)
+        if not values['loss.alignment'] and not values['loss.temporal']:
+            values['loss.smoothness'] = 0.0
+        settings = from_flat({**values, **self.options.changes}, TrainingSettings())
+        self._write_validation()
+        plan = self._plan(settings)
+        steps, epoch = plan['steps'], plan['steps_per_epoch']
+        # What is not set by the user follows the length.
+        average = min(settings.optimizer.average, 1 - 10 / max(steps, 20))
+        warmup = min(settings.optimizer.warmup_steps, steps // 10)
+        return dataclasses.replace(
+            settings,
+            run=dataclasses.replace(settings.run, steps=steps, steps_per_epoch=epoch),
+            optimizer=dataclasses.replace(settings.optimizer, average=average, warmup_steps=warmup),
+        ), steps
+
+    def _replay(self) -> str:
+        """The samples to be mixed in, as a source. Paths in sources have no spaces, hence the link."""
+        folder, link = self.options.replay.resolve(), self.work / 'replay'
+        kind = 'dataset train' if (folder / 'index.jsonl').is_file() else 'samples'
+        with output_errors(link):
+            if not link.is_symlink():
+                link.symlink_to(folder)
+        source = f'{_REPLAY_SHARE:g} {kind.split()[0]} replay{kind[len(kind.split()[0]) :]}'
+        read_source(source, self.work)
+        return source
+
+    def _write_validation(self) -> None:
+        """A few images of the part that chooses, as samples; all of them would take longer than the training."""
+        folder = self.work / 'validation'
+        try:
+            SampleFolder(folder)
+        except RecordingError:
+            dataset = DatasetFolder(self.work / 'dataset', 'val')
+            able = [number for number in range(len(dataset)) if 'points' in dataset.entry(number)]
+            places = np.unique(np.linspace(0, len(able) - 1, _NUM_VALIDATION_IMAGES).round().astype(int))
+            with SampleWriter(folder) as writer:
+                for place in places:
+                    writer.add(_with_rings(dataclasses.replace(dataset[able[place]], others=())))
+
+    def _plan(self, settings: TrainingSettings) -> dict[str, Any]:
+        """How many steps."""
+        path = self.work / _PLAN
+        if not path.is_file():
+            plan: dict[str, Any] = {'steps': self.options.steps}
+            if not plan['steps']:
+                self.say('measuring how long a step takes here')
+                pace = measure_pace(SemiSupervisedSystem, settings, self.work)
+                seconds = 60 * self.options.minutes - _VALIDATIONS * pace.validation
+                plan = {'steps': int(np.clip(seconds / pace.step, *_STEPS)), 'pace': dataclasses.asdict(pace)}
+            plan['steps_per_epoch'] = -(-plan['steps'] // _VALIDATIONS)
+            self._write_json(_PLAN, plan)
+        return json.loads(path.read_text(encoding='utf-8'))
+
+    def _fine_tune(self, settings: TrainingSettings) -> None:
+        if (self.work / _AFTER_FILE).is_file():
+            return
+        self.say(f'fine-tuning: {settings.run.steps} steps')
+        try:
+            with output_errors(self.out):
+                best = fit(SemiSupervisedSystem, settings, self.work, self.work / 'run', self.bar)
+        except RuntimeError as error:
+            # What torch says when it cannot write.
+            if 'PytorchStreamWriter' not in str(error):
+                raise
+            raise OutputError(f'cannot write to {str(self.out)!r}: is the disk full? {error}') from error
+        with whole_file(self.work / _AFTER_FILE) as path:
+            shutil.copyfile(best, path)
+
+    def _evaluate(self, plans: list[BagPlan], index: Index) -> tuple[list[Row], list[Path]]:
+        """Before and after, on what was held out and on the other bags."""
+        held_out = [entry for entry in index.frames if entry['split'] == 'test']
+        rings = np.median([entry['num_rings'] for entry in held_out if 'points' in entry])
+        given = {
+            **({'16 rings': {'input_rings': 16}} if rings > 16 else {'every second ring': {'ring_step': 2}}),
+            '90 % of the points': {},
+        }
+        parts: list[tuple[str, bool, Path, list[dict[str, Any]], EvaluationOptions]] = []
+        for plan in plans:
+            frames = [entry for entry in held_out if entry['recording'] == plan.name]
+            if frames and plan.points:
+                base = EvaluationOptions(
+                    every=_every(len(frames) * self.options.preparation.every),
+                    stamps=(frames[0]['stamp_ns'], frames[-1]['stamp_ns']),
+                    overrides=self.options.preparation.overrides,
+                )
+                parts.append(('held out', True, plan.path, frames, base))
+        parts += [(bag.name, False, bag, [], EvaluationOptions()) for bag in self.options.also]
+        rows, pictures = [], []
+        for text, what in given.items():
+            documents: dict[tuple[str, bool], list[Any]] = {}
+            for name, own, bag, _, base in parts:
+                document, picture = self._cell(bag, own, text, dataclasses.replace(base, **what))
+                if document is not None:
+                    documents.setdefault((name, own), []).append(document)
+                pictures += [picture] if picture is not None and own else []
+            found = (pool(name, own, text, some) for (name, own), some in documents.items())
+            rows += [row for row in found if row is not None]
+        if not any(row.held_out for row in rows):
+            raise TrainingError(
+                'no withheld lidar point falls into a held-out image, so nothing says whether the network is better; '
+                'look at the overlay of `depth_ros evaluate`'
+            )
+        return rows, pictures
+
+    def _cell(self, bag: Path, own: bool, given: str, options: EvaluationOptions) -> tuple[Any, Path | None]:
+        """Evaluate a bag, or take what an earlier run found."""
+        name = hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8]
+        stem = self.work / 'evaluation' / f'{bag.stem}_{name}_{"own" if own else "also"}_{given.split()[0]}'
+        path, picture = stem.with_name(f'{stem.name}.json'), stem.with_name(f'{stem.name}.jpg')
+        if not path.is_file():
+            self.say(f'evaluating {bag.name}, given {given}')
+            try:
+                evaluation = evaluate(bag, self.settings, options, self.progress, estimators=self._estimators)
+            except SettingsError as error:
+                # A lidar with so few rings, for one.
+                self.notes.append(f'{bag.name}: not evaluated given {given}: {error}')
+                return None, None
+            if evaluation.interrupted:
+                raise KeyboardInterrupt
+            chosen = evaluation.album.chosen()
+            if chosen:
+                pixels = overview(chosen[0][1], [BEFORE, AFTER])
+                with whole_file(picture) as temporary:
+                    encoded = cv2.imencode('.jpg', pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+                    temporary.write_bytes(encoded.tobytes())
+            self._write_json(path.relative_to(self.work), evaluation.document)
+        return json.loads(path.read_text(encoding='utf-8')), picture if picture.is_file() else None
+
+    @cached_property
+    def _estimators(self) -> dict[str, Any]:
+        """The network before and after, as the robot runs it."""
+        return {
+            name: create_estimator(
+                dataclasses.replace(
+                    self.settings,
+                    estimator=dataclasses.replace(
+                        self.settings.estimator, checkpoint=str(self.work / file), fallback=False
+                    ),
+                ),
+                'network',
+            )
+            for name, file in ((BEFORE, _BEFORE_FILE), (AFTER, _AFTER_FILE))
+        }
+
+    def _keep(self, verdict: Verdict) -> Path:
+        """Put the network where the user looks for it, by a name that tells whether to use it."""
+        names = (ADAPTED, REFUSED) if verdict.better else (REFUSED, ADAPTED)
+        with whole_file(self.out / names[0]) as path:
+            shutil.copyfile(self.work / _AFTER_FILE, path)
+        (self.out / names[1]).unlink(missing_ok=True)
+        return self.out / names[0]
+
+    def _write_json(self, name: Path | str, content: Any) -> None:
+        with whole_file(self.work / name) as path:
+            path.write_text(json.dumps(content, indent=1), encoding='utf-8')
+
+
+
+def _every(num_images: int) -> int:
+    return max(-(-num_images // _NUM_JUDGED_IMAGES), 1)
+
+
+def _with_rings(sample: Sample) -> Sample:
+    """A sample whose points all have a ring: bands of rows where the lidar names none."""
+    if len(sample.ring) and sample.ring.min() >= 0:
+        return sample
+    bands = np.clip(sample.points.v * (_BANDS / sample.camera.height), 0, _BANDS - 1)
+    return dataclasses.replace(sample, ring=bands.astype(np.int16))
+
