@@ -8,13 +8,14 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO_OUT ?= demo_output
 TORCH ?= torch==2.13.0
+WORK ?= training_run
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 
 # Another environment's ROS wheels must not leak into this one.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport LD_LIBRARY_PATH
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test weights lint bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: setup.py pyproject.toml package.xml
@@ -34,6 +35,17 @@ demo: $(VENV)/installed  ## the sample bag through the live node, evaluated
 
 test: $(VENV)/installed_test  ## all tests
 	$(VENV)/bin/python -m pytest
+
+# Every step goes on where it was interrupted. DATA holds splits.json, multi_place and rgbd as in the model card.
+weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make weights DATA=folder of recordings
+	test -f '$(DATA)/splits.json' || { echo 'DATA is "$(DATA)", expected a folder with splits.json, see the model card' >&2; exit 2; }
+	mkdir -p $(WORK)
+	ln -sfn $(abspath $(DATA))/splits.json $(abspath $(DATA))/multi_place $(abspath $(DATA))/rgbd $(WORK)/
+	$(VENV)/bin/depth_ros_training simulate --out $(WORK)/bags --seed 1000 --drives 80 --frames 6 --camera-rate 1 --width 640 --height 192 --lidar-field camera
+	test -d $(WORK)/simulated || $(VENV)/bin/depth_ros_training cache $(WORK)/bags/* --out $(WORK)/simulated
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped.yaml --data $(WORK) --out $(WORK)/run
+	$(VENV)/bin/depth_ros export $(WORK)/run/best.safetensors --out $(WORK)/depth_net_small.safetensors
+	$(VENV)/bin/depth_ros export $(WORK)/depth_net_small.safetensors --out $(WORK)/depth_net_small.onnx
 
 lint: $(VENV)/installed  ## what CI holds the style to
 	$(PIP) install --quiet ruff

