@@ -125,7 +125,7 @@ class Adaptation:
         index: the dataset.
         steps: steps of fine-tuning.
         notes: what the user should know, one line each.
-        pictures: of images before and after, JPEG files.
+        pictures: captions and JPEG files, of images before and after.
         folder: of the run: log, TensorBoard, state.
     """
 
@@ -135,7 +135,7 @@ class Adaptation:
     index: Index
     steps: int
     notes: tuple[str, ...]
-    pictures: tuple[Path, ...]
+    pictures: tuple[tuple[str, Path], ...]
     folder: Path
 
 
@@ -386,7 +386,7 @@ class _Adapting:
         with whole_file(self.work / _AFTER_FILE) as path:
             shutil.copyfile(best, path)
 
-    def _evaluate(self, plans: list[BagPlan], index: Index) -> tuple[list[Row], list[Path]]:
+    def _evaluate(self, plans: list[BagPlan], index: Index) -> tuple[list[Row], list[tuple[str, Path]]]:
         """Before and after, on what was held out and on the other bags."""
         held_out = [entry for entry in index.frames if entry['split'] == 'test']
         rings = np.median([entry['num_rings'] for entry in held_out if 'points' in entry])
@@ -412,7 +412,8 @@ class _Adapting:
                 document, picture = self._cell(bag, own, text, dataclasses.replace(base, **what))
                 if document is not None:
                     documents.setdefault((name, own), []).append(document)
-                pictures += [picture] if picture is not None and own else []
+                if picture is not None:
+                    pictures.append((f'{bag.stem}, given {text}', picture))
             found = (pool(name, own, text, some) for (name, own), some in documents.items())
             rows += [row for row in found if row is not None]
         if not any(row.held_out for row in rows):

@@ -94,13 +94,13 @@ def _figures(adaptation: Adaptation) -> str:
     )
 
 
-def _pictures(pictures: Sequence[Path]) -> str:
+def _pictures(pictures: Sequence[tuple[str, Path]]) -> str:
     figures = ''.join(
         '<figure><img loading="lazy" style="width:100%" alt="before and after" src="data:image/jpeg;base64,'
-        f'{base64.b64encode(path.read_bytes()).decode("ascii")}"><figcaption>{escape(path.stem)}: what was given and '
+        f'{base64.b64encode(path.read_bytes()).decode("ascii")}"><figcaption>{escape(caption)}: what was given and '
         'the standard deviation before; depth and error before; depth and error after (blue too near, red too far)'
         '</figcaption></figure>'
-        for path in pictures
+        for caption, path in pictures
     )
     return f'<section><h2>Pictures</h2>{figures}</section>' if figures else ''
 

@@ -12,6 +12,7 @@ COMMANDS = {
     'prepare': 'turn bags into a dataset (KITTI depth-completion layout) to train on',
     'inspect': 'say what is in a dataset, and draw a contact sheet',
     'adapt': "fine-tune the network on a robot's own bags, and say whether that made it better",
+    'experiment': 'reproduce what a paper claims, at small scale: a grid of trainings, a table and a plot',
     'cache': 'turn bags into a folder of training samples',
     'acceptance': 'judge checkpoints on all recordings kept apart, beside the classical methods, in one table',
     'score': 'compare checkpoints with the classical methods on validation images',

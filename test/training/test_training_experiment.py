@@ -1,0 +1,266 @@
+"""The experiment learns from what each cell is to have and no more, goes on where it stopped, says what it found."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('torch', reason='training needs torch')
+pytest.importorskip('lightning', reason='training needs lightning')
+
+from training_scenes import pose, render
+
+from depth_ros.types import Camera
+from depth_ros_training.cli.main import main
+from depth_ros_training.data.store import SampleFolder
+from depth_ros_training.experiments.cells import Cell, claim, results, run_cells
+from depth_ros_training.experiments.semi_supervised import (
+    find_arms,
+    make_cells,
+    shrunk,
+    store_arm,
+    training_samples,
+)
+from depth_ros_training.experiments.table import claims, markdown
+
+ROOT = Path(__file__).parents[2]
+BASELINE = 0.05
+CAMERA = Camera(192, 96, 110.0, 110.0, 95.5, 38.0)
+LIDAR_FROM_CAMERA = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]  # axes; both stand at one place
+TINY = ['--encoder', 'conv', '--steps', '3', '--seeds', '1', '--jobs', '1']
+for setting in ('crop_height=32', 'crop_width=96', 'batch=2'):
+    TINY += ['--set', f'data.{setting}']
+
+
+def write_frame(folder, seed, drive):
+    folder.mkdir(parents=True)
+    at = pose((0, 0, 0), 0.1 * seed)
+    image, depth = render(CAMERA, at, seed)
+    right, _ = render(CAMERA, pose((BASELINE, 0, 0)) @ at, seed)
+    cv2.imwrite(str(folder / 'image.jpg'), image[:, :, ::-1])
+    cv2.imwrite(str(folder / 'right.jpg'), right[:, :, ::-1])
+    steps = np.rint(256 * CAMERA.fx * BASELINE / depth).astype(np.uint16)
+    cv2.imwrite(str(folder / 'gt_disp.png'), steps)
+    elevation, azimuth = (grid.ravel() for grid in np.meshgrid(
+        np.linspace(0.25, -0.4, 24), np.linspace(0.6, -0.6, 120), indexing='ij'
+    ))  # fmt: skip
+    ray = np.stack([-np.tan(azimuth), -np.tan(elevation) / np.cos(azimuth)], 1)
+    u, v = (ray * CAMERA.fx + [CAMERA.cx, CAMERA.cy]).T
+    inside = (u >= 0) & (u < 191) & (v >= 0) & (v < 95)
+    z = depth[v[inside].round().astype(int), u[inside].round().astype(int)]
+    points = np.column_stack([ray[inside] * z[:, None], z]) @ np.array(LIDAR_FROM_CAMERA).T
+    np.savez(folder / 'points.npz', points=points.astype(np.float32))
+    camera_from_lidar = np.eye(4)
+    camera_from_lidar[:3, :3] = np.transpose(LIDAR_FROM_CAMERA)
+    (folder / 'calib.json').write_text(json.dumps({
+        'width': 192, 'height': 96, 'K': CAMERA.matrix.tolist(), 'right_K': CAMERA.matrix.tolist(),
+        'left_from_right_baseline_m': BASELINE, 'camera_from_lidar': camera_from_lidar.tolist(),
+        'drive_or_place': drive, 'lidar': 'test',
+    }))  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def frames(tmp_path_factory):
+    """8 frames of two drives to train on, 2 of another to judge by."""
+    folder = tmp_path_factory.mktemp('frames')
+    for seed in range(10):
+        write_frame(folder / 'drives' / f'{seed:03d}', seed, f'd_drive_000{0 if seed < 4 else 1 if seed < 8 else 2}')
+    names = [f'drives/{seed:03d}' for seed in range(10)]
+    (folder / 'splits.json').write_text(json.dumps({'train': names[:8], 'val_places': names[8:]}))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def stored(frames, tmp_path_factory):
+    out = tmp_path_factory.mktemp('stored')
+    store_arm(find_arms([frames])[0], out)
+    folder = SampleFolder(out / 'data' / 'real' / 'train')
+    return [folder[number] for number in range(len(folder))]
+
+
+def facts(mode, lidar=20, points=100, seed=0):
+    return {'arm': 'real', 'mode': mode, 'frames': lidar, 'points': points, 'seed': seed}
+
+
+def count_lidar(samples):
+    return sum(len(sample.points) > 0 for sample in samples)
+
+
+def test_cells_that_tell_most_come_first(frames):
+    cells = make_cells(find_arms([frames]), 3)
+    assert len({cell.name for cell in cells}) == len(cells) == 48
+    first = cells[:12]
+    assert {cell.facts['mode'] for cell in first} == {'supervised', 'self', 'semi', 'shuffled'}
+    assert {cell.facts['seed'] for cell in first} == {0, 1, 2}
+    assert {cell.facts['frames'] for cell in first} == {0, 20}
+
+
+def test_no_cell_learns_from_exact_depth(stored):
+    assert all(sample.truth is not None for sample in stored)
+    for mode in ('supervised', 'self', 'semi', 'shuffled'):
+        assert all(sample.truth is None for sample in training_samples(stored, facts(mode, 100)))
+
+
+def test_lidar_is_on_the_share_asked_for(stored):
+    for share, count in ((1, 1), (12.5, 1), (20, 2), (100, 8)):
+        semi = training_samples(stored, facts('semi', share))
+        assert len(semi) == 8
+        assert count_lidar(semi) == count
+        supervised = training_samples(stored, facts('supervised', share))
+        assert [sample.name for sample in supervised] == [sample.name for sample in semi if len(sample.points)]
+    assert count_lidar(training_samples(stored, facts('self', 0, 0))) == 0
+    few, many = (
+        {sample.name for sample in training_samples(stored, facts('supervised', share))} for share in (20, 100)
+    )
+    assert few < many
+    thin = training_samples(stored, facts('semi', 100, 10))
+    kept = sum(len(sample.points) for sample in thin) / sum(len(sample.points) for sample in stored)
+    assert 0.07 < kept < 0.13
+    assert all(len(sample.ring) == len(sample.points) for sample in thin)
+
+
+def test_shuffling_gives_every_frame_the_right_image_of_another(stored):
+    shuffled = training_samples(stored, facts('shuffled'))
+    whole = training_samples(stored, facts('semi'))
+    originals = [sample.others[0].image for sample in stored]
+    taken = []
+    for number, (left, right) in enumerate(zip(whole, shuffled, strict=True)):
+        assert np.array_equal(left.others[0].image, originals[number])
+        same = [k for k, image in enumerate(originals) if np.array_equal(image, right.others[0].image)]
+        assert same != [number]
+        taken += same
+        assert len(left.points) == len(right.points)
+    assert sorted(taken) == list(range(8))
+
+
+def test_smaller_images_keep_their_geometry(stored):
+    sample = shrunk(stored[0], 208)
+    camera = sample.camera
+    assert sample.image.shape[:2] == camera.shape == sample.truth.shape
+    column, row = (np.floor(values + 0.5).astype(int) for values in (sample.points.u, sample.points.v))
+    inside = (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
+    error = np.abs(sample.truth[row[inside], column[inside]] / sample.points.depth[inside] - 1)
+    assert np.median(error) < 0.01
+    assert sample.others[0].camera.fx == pytest.approx(camera.fx)
+
+
+def test_the_command_fills_the_grid_piece_by_piece(frames, tmp_path, capsys):
+    command = ['experiment', 'semi_supervised', '--data', str(frames), '--out', str(tmp_path / 'out'), *TINY]
+    assert main([*command, '--cells', 'real_s*_f20_*']) == 0
+    table = capsys.readouterr().out
+    assert '3 of 16 cells are done' in table
+    assert 'missing' in table
+    found = {path.parent.name: path.read_text() for path in (tmp_path / 'out' / 'cells').glob('*/result.json')}
+    assert set(found) == {f'real_{mode}_f20_p100_s0' for mode in ('supervised', 'semi', 'shuffled')}
+    assert json.loads(found['real_supervised_f20_p100_s0'])['frames_with_lidar'] == 2
+    result = json.loads(found['real_semi_f20_p100_s0'])
+    assert result['steps'] == 3
+    assert result['test_frames'] == 2
+    assert 0 < result['abs_rel'] < 100
+    # What is done is not done again, and the rest joins it.
+    assert main([*command, '--cells', '2']) == 0
+    assert '4 of 16 cells are done' in capsys.readouterr().out
+    for name, text in found.items():
+        assert (tmp_path / 'out' / 'cells' / name / 'result.json').read_text() == text
+    lines = (tmp_path / 'out' / 'table.csv').read_text().splitlines()
+    assert len(lines) == 17
+    assert sum(line.split(',')[5] != '' for line in lines[1:]) == 4
+    assert main([*command, '--steps', '4', '--seeds', '2']) == 2
+    assert 'holds an experiment that differs in num_seeds' in capsys.readouterr().err
+    assert main([*command, '--cells', 'nothing']) == 2
+    assert 'fits none of 16 cells' in capsys.readouterr().err
+
+
+def test_a_plot_is_drawn_of_what_there_is(frames, tmp_path):
+    pytest.importorskip('matplotlib', reason='the plot needs Matplotlib')
+    from depth_ros_training.experiments.table import plot
+
+    cells = make_cells(find_arms([frames]), 2)
+    found = {cell.name: {'abs_rel': 0.2, 'rmse': 5.0} for cell in cells[:9]}
+    plot(cells, found, tmp_path / 'plot.png')
+    picture = cv2.imread(str(tmp_path / 'plot.png'))
+    assert picture.shape[1] > 800
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+
+def test_claims_are_counted_by_seed(frames):
+    cells = make_cells(find_arms([frames]), 2)
+    found = {}
+    for cell in cells:
+        mode, share = cell.facts['mode'], cell.facts['frames']
+        worse = {'supervised': 0.1 if share < 100 else 0.0, 'semi': 0.02, 'self': 0.3, 'shuffled': 0.2}[mode]
+        found[cell.name] = {'abs_rel': 0.1 + worse, 'rmse': 3 + 10 * worse, 'mae': 1.0, 'delta1': 0.9}
+    lines = claims('real', cells, found)
+    assert 'AbsRel, lidar on 20 % of the frames and less: in 8 of 8' in lines[0]
+    assert lines[1].endswith('in 14 of 14')
+    assert '1 %: +0.080' in lines[2]
+    assert '100 %: -0.020' in lines[2]
+    assert lines[3].endswith('in 2 of 2')
+    assert '80 %, 80 %' in lines[4]
+    del found['real_semi_f20_p100_s0'], found['real_semi_f20_p100_s1']
+    assert 'in 6 of 6, 2 missing' in claims('real', cells, found)[0]
+    text = markdown(cells, found, {
+        'arms': {'real': {'train': {'frames': 8, 'recordings': ['a']}, 'test': {'frames': 2, 'recordings': ['b']}}},
+        'pace': {'step': 0.1}, 'steps': 3, 'encoder': 'conv', 'num_seeds': 2, 'minutes': 120, 'jobs': 2,
+    }, 'command')  # fmt: skip
+    assert '| 20 % of the frames | semi-supervised | 0 of 2 | missing | missing |' in text
+
+
+def wait_for(cell, folder):
+    (folder / 'begun').touch()
+    time.sleep(60)
+    return {}
+
+
+def name_length(cell, folder):
+    return {'length': float(len(cell.name))}
+
+
+def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path):
+    cells = [Cell(name, {'name': name}) for name in ('a', 'bb', 'ccc')]
+    code = (
+        f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n'
+        'from test_training_experiment import wait_for\n'
+        'from depth_ros_training.experiments.cells import Cell, run_cells\n'
+        f'from pathlib import Path\nrun_cells([Cell("bb", {{}})], Path({str(tmp_path)!r}), wait_for, 1, print)'
+    )
+    with subprocess.Popen([sys.executable, '-c', code], cwd=ROOT) as other:
+        while not (tmp_path / 'cells' / 'bb' / 'begun').exists():
+            assert other.poll() is None
+            time.sleep(0.05)
+        run_cells(cells, tmp_path, name_length, 1, print)
+        assert set(results(cells, tmp_path)) == {'a', 'ccc'}
+        other.kill()
+        other.wait()
+    # Killed, it holds nothing any longer.
+    run_cells(cells, tmp_path, name_length, 1, print)
+    assert results(cells, tmp_path)['bb']['length'] == 2
+
+
+def test_what_was_measured_is_measured_once(tmp_path):
+    assert claim(tmp_path, {'seeds': 3}, lambda: {'steps': 10})['steps'] == 10
+    assert claim(tmp_path, {'seeds': 3}, lambda: {'steps': 20})['steps'] == 10
+
+
+def test_bad_data_gets_one_line(frames, tmp_path, capsys):
+    def line(*data):
+        assert main(['experiment', 'semi_supervised', '--data', *map(str, data), '--out', str(tmp_path / 'o')]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len([text for text in lines if 'bringing' not in text]) == 1
+        return lines[-1]
+
+    (tmp_path / 'empty').mkdir()
+    assert 'neither a dataset' in line(tmp_path / 'empty')
+    assert 'one name' in line(frames, frames)
+    mixed = tmp_path / 'mixed'
+    mixed.mkdir()
+    (mixed / 'drives').symlink_to(frames / 'drives')
+    names = [f'drives/{seed:03d}' for seed in range(10)]
+    (mixed / 'splits.json').write_text(json.dumps({'train': names[:3], 'val_places': names[3:5]}))
+    assert 'd_drive_0000 of' in line(mixed)
+    assert 'would train and judge' in line(mixed)

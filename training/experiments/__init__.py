@@ -1,0 +1,1 @@
+"""Reproduces what papers claim, at small scale."""
