@@ -64,9 +64,9 @@ def markdown(cells: Sequence[Cell], found: Results, facts: Mapping[str, Any], co
     seeds = ', '.join(map(str, range(facts['num_seeds'])))
     lines += [
         f'Made by `{command}`. Every cell: {facts["steps"]} steps of 4 crops, encoder {facts["encoder"]}, the image '
-        f'alone as input, no choice by validation. Seeds {seeds} draw weights, samples and the frames with lidar. Budget: '
-        f'{facts["minutes"]:g} minutes with {facts["jobs"]} cells at a time, at {pace["step"]:.3f} s per step of one '
-        'thread.'
+        f'alone as input, no choice by validation. Seeds {seeds} draw weights, samples and the frames with lidar. '
+        f'Budget: {facts["minutes"]:g} minutes with {facts["jobs"]} cells at a time, at {pace["step"]:.3f} s per step '
+        'of one thread.'
     ]
     return '\n'.join(lines) + '\n'
 
