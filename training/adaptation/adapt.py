@@ -112,6 +112,7 @@ class AdaptOptions:
         ours = sorted(set(self.changes).intersection(_OURS))
         if ours:
             raise SettingsError(f'{", ".join(ours)} cannot be set here: adapt sets it by bags, --minutes and --steps')
+        from_flat(self.changes, TrainingSettings())  # before any work
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from depth_ros.errors import SettingsError
+from depth_ros.errors import DepthRosError, RecordingError, SettingsError
 from depth_ros_training.data.dataset import SPLITS, DatasetFolder
 from depth_ros_training.data.importers import read_frame, read_split, recordings
 from depth_ros_training.data.sample import Sample
@@ -110,6 +110,16 @@ def read_data(settings: TrainingSettings, root: Path) -> tuple[list[Source], lis
     return kept, validation
 
 
+class SampleError(RecordingError):
+    """A sample cannot be made.
+
+    Loader processes hand errors on as a text with a traceback around it; this one finds its own line in that.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.rpartition(f'{type(self).__name__}: ')[2].strip())
+
+
 class ViewDataset(Dataset):
     """Views by number: view n is a function of the seed and n alone, whatever process makes it."""
 
@@ -133,7 +143,17 @@ class ViewDataset(Dataset):
         self._shape = settings.data.crop_height, settings.data.crop_width
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """View ``number``, a recording drawn first and then a sample of it, so that long recordings count no more."""
+        """View ``number``, a recording drawn first and then a sample of it, so that long recordings count no more.
+
+        Raises:
+            SampleError: it cannot be made, of a damaged file for one.
+        """
+        try:
+            return self._view(number)
+        except DepthRosError as error:
+            raise SampleError(str(error)) from error
+
+    def _view(self, number: int) -> dict[str, Any]:
         rng = np.random.default_rng([self._settings.run.seed, number])
         groups = self._groups[rng.choice(len(self._shares), p=self._shares)]
         group = groups[rng.integers(len(groups))]

@@ -1,0 +1,299 @@
+"""One command from bags to a network that knows them: it goes on, refuses what is not better, names what is wrong."""
+
+import errno
+import json
+import re
+import shutil
+
+import pytest
+
+pytest.importorskip('torch', reason='training needs torch')
+pytest.importorskip('lightning', reason='training needs lightning')
+pytest.importorskip('open3d', reason='simulation needs open3d')
+
+import torch
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from depth_ros.bags.writer import BagWriter
+from depth_ros.cli.main import main as depth_ros
+from depth_ros.estimators.learned import make_reference
+from depth_ros.estimators.network import NetworkEstimator
+from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
+from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
+from depth_ros.networks.depth_net import DepthNet
+from depth_ros.settings import Settings
+from depth_ros_training.adaptation import adapt as module
+from depth_ros_training.adaptation.verdict import Row, judge, pool
+from depth_ros_training.cli.main import main
+from depth_ros_training.data.dataset import read_index
+
+SHORT = ['--steps', '10', '--split', 'time', '--gap', '0.15', '--shares', '0.5', '0.25', '0.25', '--jobs', '1']
+SHORT += ['--set', 'data.workers=0', '--set', 'run.threads=1', '--set', 'data.batch=2']
+
+
+def simulate(path, seed, *size):
+    names = ('--frames', '--width', '--height')
+    arguments = [text for pair in zip(names, map(str, size), strict=True) for text in pair]
+    arguments += ['--fov', '80', '--lidar', 'hdl64e', '--world', 'street', '--lidar-field', 'camera', '--ideal']
+    assert main(['simulate', '--out', str(path), '--seed', str(seed), *arguments]) == 0
+    return path
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Two drives with cameras of different size, samples of one, and a network that knows nothing."""
+    folder = tmp_path_factory.mktemp('adapt')
+    simulate(folder / 'drive', 3, 12, 256, 96)
+    simulate(folder / 'small', 4, 6, 160, 64)
+    assert main(['cache', str(folder / 'small'), '--out', str(folder / 'known samples')]) == 0
+    torch.manual_seed(0)
+    network = DepthNet().eval()
+    torch.nn.init.normal_(network.head.weight, std=0.02)
+    save_checkpoint(folder / 'net.safetensors', network, {'reference': make_reference(NetworkEstimator.of(network))})
+    return folder
+
+
+def command(data, out, *more, bags=('drive',)):
+    paths = [str(data / name) for name in bags]
+    return ['adapt', *paths, '--out', str(out), '--checkpoint', str(data / 'net.safetensors'), *SHORT, *map(str, more)]
+
+
+@pytest.fixture(scope='module')
+def adapted(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp('models') / 'model'
+    assert main(command(data, out, '--replay', data / 'known samples', '--also', data / 'small')) == 0
+    return out
+
+
+def error_line(capsys, arguments):
+    """The one line of a command that fails."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    stages = ('images,', 'preparing', 'fine-tuning', 'evaluating', 'measuring')
+    lines = [line for line in capsys.readouterr().err.splitlines() if not any(text in line for text in stages)]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_the_result_is_what_evaluate_says_of_the_file(data, adapted, tmp_path):
+    found = json.loads((adapted / 'adaptation.json').read_text())
+    assert found['recommended']
+    (row,) = (row for row in found['rows'] if row['held_out'] and row['given'] == '16 rings')
+    assert row['after']['mae'] < 0.98 * row['before']['mae']
+    frames = [entry for entry in read_index(adapted / 'work' / 'dataset').frames if entry['split'] == 'test']
+    assert row['num_images'] == len(frames) == 3
+    parameters = tmp_path / 'node.yaml'
+    parameters.write_text(f'estimator: {{method: network, checkpoint: {adapted / "adapted.safetensors"}}}')
+    out = tmp_path / 'results'
+    whole = ['evaluate', str(data / 'drive'), '--out', str(out), '--input-rings', '16', '--params', str(parameters)]
+    assert depth_ros([*whole, '--no-report']) == 0
+    document = json.loads((out / 'metrics.json').read_text())
+    assert document['counts']['answered'] == 12
+    stamps = frames[0]['stamp_ns'], frames[-1]['stamp_ns']
+    estimator = NetworkEstimator.of(load_checkpoint(adapted / 'adapted.safetensors')[0])
+    part = evaluate(
+        data / 'drive', Settings(), EvaluationOptions(input_rings=16, stamps=stamps), estimators={'net': estimator}
+    )
+    images = [image['stamp_ns'] for image in part.scores['net'].images]
+    assert images == [entry['stamp_ns'] for entry in frames]
+    assert part.document['methods']['net']['pooled']['mae'] == pytest.approx(row['after']['mae'], rel=1e-3)
+
+
+def test_known_samples_are_mixed_in_and_other_bags_judged(adapted):
+    settings = json.loads((adapted / 'work' / 'run' / 'settings.json').read_text())
+    assert settings['data']['sources'] == ['0.7 dataset dataset train', '0.3 samples replay']
+    rows = json.loads((adapted / 'adaptation.json').read_text())['rows']
+    assert {(row['recordings'], row['held_out']) for row in rows} == {('held out', True), ('small', False)}
+
+
+def test_the_report_needs_nothing_else(adapted):
+    html = (adapted / 'report.html').read_text()
+    assert not re.search(r'(src|href)="(?!data:)', html)
+    assert 'http' not in html.replace('http-equiv', '')
+    assert html.count('<img') == 4
+    assert 'Loss of the training samples' in html
+    assert 'Adapted: use it' in html
+
+
+def test_the_same_command_does_nothing_twice(data, adapted, monkeypatch, capsys):
+    def never(*_, **__):
+        raise AssertionError('done already')
+
+    for name in ('prepare', 'fit', 'evaluate'):
+        monkeypatch.setattr(module, name, never)
+    assert main(command(data, adapted, '--replay', data / 'known samples', '--also', data / 'small')) == 0
+    assert 'better on what was held out' in capsys.readouterr().out
+
+
+def test_interrupted_it_goes_on_where_it_was(data, adapted, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'model'
+    arguments = command(data, out)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'fit', stop)
+        assert main(arguments) == 130
+    assert 'the same command goes on' in capsys.readouterr().err
+    prepared = (out / 'work' / 'dataset' / 'index.jsonl').stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'evaluate', stop)
+        assert main(arguments) == 130
+    trained = (out / 'work' / 'after.safetensors').read_bytes()
+    assert not (out / 'adapted.safetensors').exists()
+    assert main(arguments) == 0
+    assert (out / 'work' / 'dataset' / 'index.jsonl').stat().st_mtime_ns == prepared
+    assert (out / 'adapted.safetensors').read_bytes() == trained
+    # Another request does not go on from it.
+    assert 'differs in minutes or steps' in error_line(capsys, [*arguments, '--steps', '11'])
+    assert (out / 'adapted.safetensors').read_bytes() == trained
+
+
+def test_what_is_not_better_is_not_recommended(data, tmp_path, capsys):
+    out = tmp_path / 'model'
+    more = ['--set', 'optimizer.learning_rate=0', '--steps', '2']
+    line = error_line(capsys, command(data, out, *more, bags=('drive', 'small')))
+    assert 'not recommended: not better on what was held out' in line
+    assert (out / 'not_recommended.safetensors').is_file()
+    assert not (out / 'adapted.safetensors').exists()
+    assert 'Not recommended' in (out / 'report.html').read_text()
+    found = json.loads((out / 'adaptation.json').read_text())
+    assert not found['recommended']
+    # Both bags are judged, although their cameras differ, and that is said.
+    assert any('different cameras (160x64' in note for note in found['notes'])
+    index = read_index(out / 'work' / 'dataset')
+    assert found['rows'][0]['num_images'] == sum(entry['split'] == 'test' for entry in index.frames)
+
+
+def copy_without(source, target, *starts):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with AnyReader([source], default_typestore=store) as reader, BagWriter(target) as writer:
+        for connection, log_ns, content in reader.messages():
+            if not connection.topic.startswith(starts):
+                writer.write_raw(connection.topic, connection.msgtype, content, log_ns)
+    return target
+
+
+def topics_of(bag, kind):
+    with AnyReader([bag], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
+        return tuple(connection.topic for connection in reader.connections if kind in connection.msgtype)
+
+
+def test_bags_that_cannot_be_used_get_one_line_and_leave_nothing(data, tmp_path, capsys):
+    out = tmp_path / 'model'
+    bag = data / 'drive'
+    blind = copy_without(bag, data / 'no_camera', *topics_of(bag, 'Image'))
+    deaf = copy_without(bag, data / 'no_lidar', *topics_of(bag, 'PointCloud2'))
+    for arguments, text in (
+        (command(data, out, bags=(blind.name,)), 'has no image'),
+        (command(data, out, bags=(deaf.name,)), 'no lidar in'),
+        (command(data, out, bags=('nothing',)), 'nothing'),
+        (command(data, out, '--checkpoint', bag), 'checkpoint'),
+        (command(data, out, '--checkpoint', 'x.onnx'), 'is an export'),
+        (command(data, out, '--set', 'run.steps=5'), 'run.steps cannot be set here'),
+        (command(data, out, '--set', 'run.stepps=5'), 'unknown parameter'),
+    ):
+        assert text in error_line(capsys, arguments)
+        assert not out.exists()
+
+
+def test_a_recording_that_is_too_short_says_so(data, tmp_path, capsys):
+    out = tmp_path / 'model'
+    assert 'no frame is left for' in error_line(capsys, command(data, out, '--gap', '5'))
+    assert not list(out.glob('*.safetensors'))
+
+
+def test_a_folder_with_other_files_stays_as_it_is(data, tmp_path, capsys):
+    (tmp_path / 'thesis.txt').write_text('precious')
+    for more in ((), ('--overwrite',)):
+        assert 'holds other files' in error_line(capsys, command(data, tmp_path, *more))
+    assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
+
+
+@pytest.mark.parametrize(
+    'failure',
+    [
+        OSError(errno.ENOSPC, 'No space left on device'),
+        RuntimeError('[enforce fail at inline_container.cc:603] . PytorchStreamWriter failed writing file'),
+    ],
+)
+def test_a_full_disk_keeps_what_was_done(data, adapted, tmp_path, monkeypatch, capsys, failure):
+    out = tmp_path / 'model'
+    shutil.copytree(adapted, out, symlinks=True)
+    (out / 'work' / 'after.safetensors').unlink()
+
+    def full(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(module, 'fit', full)
+    line = error_line(capsys, command(data, out, '--replay', data / 'known samples', '--also', data / 'small'))
+    assert 'disk is full' in line or 'is the disk full?' in line
+    assert (out / 'work' / 'dataset' / 'index.jsonl').is_file()
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_damaged_file_of_the_dataset_is_named_in_one_line(adapted, tmp_path, capsys, workers):
+    dataset = tmp_path / 'dataset'
+    shutil.copytree(adapted / 'work' / 'dataset', dataset)
+    for image in (dataset / 'drive' / 'image_02' / 'data').iterdir():
+        image.write_bytes(image.read_bytes()[:300])
+    config = tmp_path / 'config.yaml'
+    config.write_text(
+        f'data: {{sources: [1 dataset dataset train], validation: [1 samples {adapted / "work" / "validation"}], '
+        f'crop_height: 64, crop_width: 128, batch: 2, workers: {workers}}}\nrun: {{steps: 2, threads: 1}}'
+    )
+    arguments = ['fit', '--config', str(config), '--data', str(tmp_path), '--out', str(tmp_path / 'run'), '--quiet']
+    line = error_line(capsys, arguments)
+    assert re.search(r'image_02/data/[0-9]+[.]jpg. is missing, damaged', line)
+
+
+def test_without_weights_a_checkpoint_has_to_be_named(data, tmp_path, monkeypatch, capsys):
+    from depth_ros_training.cli import adapt_command
+
+    missing = tmp_path / 'none.safetensors'
+    monkeypatch.setattr(module, 'CHECKPOINT', missing)
+    monkeypatch.setattr(adapt_command, 'CHECKPOINT', missing)
+    arguments = ['adapt', str(data / 'drive'), '--out', str(tmp_path / 'model'), *SHORT]
+    assert 'name a checkpoint to start from' in error_line(capsys, arguments)
+
+
+def row(mae, rmse, name='held out', given='16 rings'):
+    before = {'mae': 1.0, 'rmse': 2.0, 'abs_rel': 0.1, 'delta1': 0.9, 'within_1_sigma': 0.7, 'within_2_sigma': 0.9}
+    return Row(name, name == 'held out', given, 3, 100, before, {**before, 'mae': mae, 'rmse': 2 * rmse})
+
+
+@pytest.mark.parametrize(
+    ('rows', 'better', 'text'),
+    [
+        ([row(0.9, 0.9)], True, 'MAE −10.0 % and RMSE −10.0 %'),
+        ([row(0.99, 0.99)], False, 'not better'),
+        ([row(1.2, 1.1)], False, 'not better'),
+        ([row(0.8, 1.06)], False, 'worse in one figure'),
+        ([row(0.8, 1.04)], True, 'RMSE +4.0 %'),
+        ([row(0.9, 0.9), row(1.0, 1.0, given='90 % of the points')], True, 'MAE +0.0 %'),
+        ([row(0.9, 0.9), row(1.04, 1.04, 'worlds')], True, 'better'),
+        ([row(0.9, 0.9), row(1.08, 1.04, 'worlds')], False, '+6.0 % in the mean on worlds'),
+    ],
+)
+def test_only_what_is_better_is_recommended(rows, better, text):
+    verdict = judge(rows)
+    assert verdict.better == better
+    assert text in verdict.text
+
+
+def test_bags_are_pooled_over_points():
+    def document(count, mae, rmse):
+        entry = {
+            'pooled_common': {'num_truth': count, 'mae': mae, 'rmse': rmse, 'abs_rel': 0.1, 'delta1': 1.0},
+            'uncertainty': {'pooled': {'within_1_sigma': 0.7, 'within_2_sigma': 0.9}},
+            'points': {'num_images': 2},
+        }
+        return {'methods': {'before': entry, 'after': entry}}
+
+    found = pool('held out', True, '16 rings', [document(300, 1.0, 2.0), document(100, 3.0, 6.0), document(0, 0, 0)])
+    assert found.before['mae'] == pytest.approx(1.5)
+    assert found.after['rmse'] == pytest.approx(((300 * 4 + 100 * 36) / 400) ** 0.5)
+    assert (found.num_images, found.num_points) == (4, 400)
+    assert pool('held out', True, '16 rings', [document(0, 0, 0)]) is None
