@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -322,10 +323,11 @@ def run_cell(cell: Cell, folder: Path, out: Path, steps: int, encoder: str, chan
     fit(SemiSupervisedSystem, settings, folder, folder / 'run', progress=False)
     network, header = load_checkpoint(folder / 'run' / 'last.safetensors')
     test = SampleFolder(data / 'test')
-    return {
-        **judge(NetworkEstimator.of(network), test),
-        'steps': header['step'], 'frames_with_lidar': with_lidar, 'test_frames': len(test),
-    }  # fmt: skip
+    figures = judge(NetworkEstimator.of(network), test)
+    # Samples and the state to resume from take a hundred times the space of what came of them.
+    for name in ('train', 'validation', 'run/state'):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return {**figures, 'steps': header['step'], 'frames_with_lidar': with_lidar, 'test_frames': len(test)}
 
 
 def _write(folder: Path, samples: Sequence[Sample], facts: Mapping[str, Any]) -> int:
