@@ -15,6 +15,7 @@ pytest.importorskip('lightning', reason='training needs lightning')
 
 from training_scenes import pose, render
 
+from depth_ros.errors import SettingsError
 from depth_ros.types import Camera
 from depth_ros_training.cli.main import main
 from depth_ros_training.data.store import SampleFolder
@@ -240,6 +241,23 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path):
     # Killed, it holds nothing any longer.
     run_cells(cells, tmp_path, name_length, 1, print)
     assert results(cells, tmp_path)['bb']['length'] == 2
+
+
+def fail(cell, folder):
+    raise SettingsError(f'{cell.name} cannot be')
+
+
+def test_several_cells_at_a_time(tmp_path):
+    cells = [Cell('a' * (number + 1), {'number': number}) for number in range(5)]
+    said = []
+    run_cells(cells, tmp_path, name_length, 2, said.append)
+    assert {name: found['number'] + 1 for name, found in results(cells, tmp_path).items()} == {
+        cell.name: len(cell.name) for cell in cells
+    }
+    assert len(said) == 5
+    with pytest.raises(SettingsError, match='x cannot be'):
+        run_cells([Cell('x', {})], tmp_path, fail, 2, said.append)
+    assert not results([Cell('x', {})], tmp_path)
 
 
 def test_what_was_measured_is_measured_once(tmp_path):
