@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -237,10 +237,20 @@ def engine_names(settings: EstimatorSettings) -> list[str]:
     return [name for name, _ in _candidates(settings)]
 
 
-def _build_openvino(content: bytes, precision: str, settings: EstimatorSettings) -> tuple[str, _Run]:
+@cache
+def _openvino_core() -> Any:
+    """The one OpenVINO runtime of the process, which must not end before it.
+
+    It gives the main thread a stack for signals and takes it away again when it is destroyed: the next Ctrl-C would end
+    in a segmentation fault (seen with OpenVINO 2026.4).
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _build_openvino(content: bytes, precision: str, settings: EstimatorSettings) -> tuple[str, _Run]:
+    core = _openvino_core()
     model = core.read_model(content)
     options = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'bf16' if precision == 'bf16' else 'f32'}
     if settings.threads:
