@@ -16,6 +16,7 @@ ODOMETRY_TYPE = 'nav_msgs/msg/Odometry'
 
 # Words in the parts of a topic's name. Whole words, or parts of words joined by _, so that `mask` does not match
 # `masked_cam`.
+_TRUTH = {'truth', 'groundtruth', 'gt'}
 _NO_CAMERA = {'depth', 'depths', 'mask', 'masks', 'label', 'labels', 'semantic', 'semantics', 'segmentation',
               'disparity', 'confidence', 'compresseddepth', 'theora', 'ffmpeg', 'overlay', 'debug', 'costmap'}
 _POOR_CAMERA = {'infra', 'infra1', 'infra2', 'infrared', 'ir', 'thermal', 'fisheye', 'event', 'dvs'}
@@ -65,7 +66,8 @@ def select_topics(reader: BagReader, overrides: TopicOverrides = TopicOverrides(
 
     Cameras: those with a CameraInfo first, colour before grey, left and front before others, rectified before raw, raw
     before compressed. Depth images and masks are never chosen. Lidars: those that name themselves, with rings or point
-    times, then the one with most points. Odometry: fused before raw, then the one with most messages.
+    times, then the one with most points. Odometry: fused before raw, then the one with most messages. Topics that name
+    themselves truth are taken only where the user names them.
 
     Args:
         reader: the bag.
@@ -89,7 +91,9 @@ def select_topics(reader: BagReader, overrides: TopicOverrides = TopicOverrides(
     )
     for role, types, rate in plans:
         of_type = [topic for topic in reader.topics if topic.type in types and topic.count]
-        rated = [(rating, topic) for topic in of_type if (rating := rate(topic)) is not None]
+        # What a simulator or a reference system knows is for judging, and is taken only where it is named.
+        measured = [topic for topic in of_type if not _words(topic.name) & _TRUTH]
+        rated = [(rating, topic) for topic in measured if (rating := rate(topic)) is not None]
         rated.sort(key=lambda item: (item[0][0], item[1].count), reverse=True)
         candidates[role] = tuple(topic.name for _, topic in rated)
         named = getattr(overrides, role)
@@ -187,7 +191,7 @@ class _Finder:
             return None
         words = _words(topic.name)
         fused = bool(words & {'filtered', 'fused', 'ekf', 'local'})
-        poor = bool(words & {'gps', 'wheel', 'raw', 'ground', 'truth', 'groundtruth'})
+        poor = bool(words & {'gps', 'wheel', 'raw'})
         because = [f'{message.header.frame_id} to {message.child_frame_id}', f'{topic.count} messages']
         return (fused, not poor), because
 

@@ -143,3 +143,13 @@ def test_topics_that_are_named_win(tmp_path):
             select_topics(reader, TopicOverrides(image='/middle/image_raw'))
         with pytest.raises(BagError, match=r'holds sensor_msgs/msg/PointCloud2, expected sensor_msgs/msg/Image'):
             select_topics(reader, TopicOverrides(image='/a/points'))
+
+
+def test_truth_is_taken_only_where_it_is_named(tmp_path):
+    messages = lidar(camera(Messages(), '/cam'), '/points')
+    for index in range(3):
+        messages.odometry('/truth/odometry', START + index * STEP)
+    bag = messages.write(tmp_path / 'bag')
+    with BagReader(bag) as reader:
+        assert select_topics(reader).odometry == ''
+        assert select_topics(reader, TopicOverrides(odometry='/truth/odometry')).odometry == '/truth/odometry'
