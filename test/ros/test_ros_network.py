@@ -29,7 +29,7 @@ def test_without_lidar_every_image_is_answered_and_the_diagnostics_say_what_it_r
     _, peer = depth(estimator__method='auto', estimator__checkpoint=weights / EXPORTED.name, grading__withhold=0.1)
     settle_without_lidar(peer)
     peer.says('estimator', 'from the image alone', 'no lidar has come yet')
-    assert peer.value('estimator', 'method') == 'auto (exported)'
+    assert peer.wait(lambda: peer.value('estimator', 'method') == 'auto (exported)', 3.0)
     assert peer.diagnostics['inputs'][1].level == b'\x00', 'lidar is no need'
     answer = peer.answered(peer.moment(leave_out=('points',)))
     assert np.isfinite(read_rows(answer, np.dtype('f4'), 1)).all()
@@ -70,7 +70,7 @@ def test_out_of_memory_is_said_and_classical_steps_in_if_set(depth, weights, tmp
     file = changed_graph(weights / EXPORTED.name, tmp_path / 'greedy.onnx', greedy_for_wide_images)
     _, peer = depth(estimator__method='exported', estimator__checkpoint=file, estimator__fallback=fallback)
     peer.settle()
-    assert peer.value('estimator', 'method') == 'exported'
+    assert peer.wait(lambda: peer.value('estimator', 'method') == 'exported', 3.0)
     stamp, camera = time.time_ns(), Camera(320, 240, 240.0, 240.0, 159.5, 119.5, 'camera')
     peer.moment(image=image_message(stamp, 320, 240), info=info_message(stamp, camera), stamp_ns=stamp)
     answer = peer.answered(stamp)
