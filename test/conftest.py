@@ -4,6 +4,10 @@ import importlib.util
 
 import pytest
 
+from depth_ros.open3d_library import supply_libusb
+
+supply_libusb()  # before a test module asks whether Open3D can be imported
+
 
 @pytest.fixture(scope='session')
 def weights(tmp_path_factory):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from depth_ros.errors import BagError, MissingDependencyError, OutputError, SettingsError
+from depth_ros.errors import BagError, OutputError, SettingsError
 from depth_ros.files import whole_file
 from depth_ros.geometry.camera import rays
 from depth_ros.geometry.cloud import xyzrgb
 from depth_ros.geometry.motion import Trajectory
 from depth_ros.geometry.rigid import invert
+from depth_ros.open3d_library import load_open3d
 from depth_ros.pipeline import Transforms
 from depth_ros.settings import Settings
 from depth_ros.types import Camera, DepthEstimate, Pose
@@ -284,12 +284,7 @@ def open3d() -> Any:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
-        return importlib.import_module('open3d')
-    except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f'--open3d-clean and --mesh need Open3D ({error}); install it with: pip install open3d'
-        ) from error
+    return load_open3d('--open3d-clean and --mesh', "'depth_ros[open3d]'")
 
 
 def _merge(rows: np.ndarray, voxel: float) -> np.ndarray:

@@ -1,5 +1,5 @@
-import importlib
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -78,12 +78,12 @@ def test_colours_stay_with_their_points(tmp_path):
     np.testing.assert_array_equal(found_colours, colours)
 
 
-@pytest.mark.skipif(HAS_OPEN3D, reason='open3d is installed')
 @pytest.mark.parametrize('options', [('--mesh', 'm.ply'), ('--cloud', 'c.ply', '--open3d-clean')])
 def test_missing_open3d_names_the_command_that_installs_it(street, tmp_path, capsys, monkeypatch, options):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, 'open3d', None)
     assert main(['evaluate', str(street), '--out', 'out', *options]) == 2
-    assert 'pip install open3d' in capsys.readouterr().err
+    assert "pip install 'depth_ros[open3d]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('torch', reason='training needs torch')
 pytest.importorskip('lightning', reason='training needs lightning')
-pytest.importorskip('open3d', reason='simulation needs open3d')
+pytest.importorskip('open3d', reason='simulation needs open3d', exc_type=ImportError)
 
 import torch
 from rosbags.highlevel import AnyReader

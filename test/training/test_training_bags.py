@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('torch', reason='training needs torch')
-pytest.importorskip('open3d', reason='simulation needs open3d')
+pytest.importorskip('open3d', reason='simulation needs open3d', exc_type=ImportError)
 
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import BagError

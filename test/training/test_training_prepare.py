@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('torch', reason='training needs torch')
-pytest.importorskip('open3d', reason='simulation needs open3d')
+pytest.importorskip('open3d', reason='simulation needs open3d', exc_type=ImportError)
 
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from depth_ros.errors import MissingDependencyError
+from depth_ros.open3d_library import load_open3d
 from depth_ros_training.simulation.mesh import Mesh
 
 
@@ -82,7 +82,7 @@ class Scene:
         Raises:
             MissingDependencyError: Open3D is not installed.
         """
-        self._o3d = _open3d()
+        self._o3d = load_open3d('simulation', '"depth_ros[training]"')
         self._threads = threads
         self._static = self._engine(static)
         self._movers = movers
@@ -182,14 +182,6 @@ class Scene:
 
     def _tensor(self, values: np.ndarray) -> Any:
         return self._o3d.core.Tensor.from_numpy(np.ascontiguousarray(values))
-
-
-def _open3d() -> Any:
-    try:
-        import open3d
-    except ImportError as error:
-        raise MissingDependencyError(f'simulation needs Open3D ({error}); pip install "depth_ros[training]"') from error
-    return open3d
 
 
 @njit(nogil=True, cache=True)

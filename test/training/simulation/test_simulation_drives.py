@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip('open3d', reason='simulation needs Open3D: pip install "depth_ros[training]"')
+pytest.importorskip('open3d', reason='simulation needs Open3D: pip install "depth_ros[training]"', exc_type=ImportError)
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.transforms import read_transforms

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip('open3d', reason='simulation needs Open3D: pip install "depth_ros[training]"')
+pytest.importorskip('open3d', reason='simulation needs Open3D: pip install "depth_ros[training]"', exc_type=ImportError)
 
 from depth_ros.errors import SettingsError
 from depth_ros_training.simulation.beams import firing
