@@ -116,10 +116,12 @@ def _halved(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
-        start = path.open('rb').read(8)
+        with path.open('rb') as file:
+            start = file.read(9)
     except OSError as error:
         raise CheckpointError(f'cannot read checkpoint {str(path)!r}: {error.strerror}') from error
-    if start[:2] == b'PK' or start[:1] == b'\x80':
+    # The first eight bytes of safetensors are a length, which may look like anything; a brace follows.
+    if start[8:] != b'{' and (start[:2] == b'PK' or start[:1] == b'\x80'):
         raise CheckpointError(
             f'checkpoint {str(path)!r} is a pickle, which can run code when it is read; expected safetensors'
         )

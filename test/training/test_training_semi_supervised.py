@@ -95,7 +95,7 @@ MODES = {
 def test_each_mode_learns_depth(mode, data, tmp_path):
     off, source = MODES[mode]
     settings = settings_of(
-        data, data__sources=[f'1 samples {source}'], view__no_lidar=1.0, run__steps=40, run__steps_per_epoch=40,
+        data, data__sources=[f'1 samples {source}'], view__no_lidar=1.0, run__steps=80, run__steps_per_epoch=80,
         view__flip=0.0, **without(off),
     )  # fmt: skip
     best = fit(SemiSupervisedSystem, settings, data, tmp_path / 'out', progress=False)
@@ -150,7 +150,8 @@ def test_two_processes_have_the_loss_curve_of_one(data, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (weights(tmp_path / run / 'last.safetensors') for run in ('one', 'two'))
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5)
+        # By the norm: Adam turns a gradient of next to nothing, whose sign is rounding, into a step of full length.
+        assert (two[name] - value).norm() <= 5e-3 * value.norm(), name
     curves = [[float(row['train/loss']) for row in log(tmp_path / run) if row['train/loss']] for run in ('one', 'two')]
     assert len(curves[0]) == 3
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
