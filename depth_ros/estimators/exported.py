@@ -33,7 +33,7 @@ INPUTS = ('image', 'rays', 'guide')
 # What an engine that computes in f32 can be told to compute in, to need less memory.
 _SMALLER = {'OpenVINO': 'bf16', 'TensorRT': 'f16'}
 
-# Takes image (1, H, W, 3) uint8, rays (1, H, W, 2) and guide (1, H, W, 8) float32; gives depth and std, (1, H, W)
+# Takes image (1, H, W, 3) uint8, rays (1, H, W, 2) and guide (1, H, W, 11) float32; gives depth and std, (1, H, W)
 # float32.
 _Run = Callable[[dict[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
 

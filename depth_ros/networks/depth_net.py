@@ -12,7 +12,19 @@ from torch.nn import functional
 from depth_ros.errors import SettingsError
 from depth_ros.networks.blocks import Level, UpLevel, conv
 from depth_ros.networks.encoders import create_encoder
-from depth_ros.networks.layout import CANDIDATES, FAR, GUIDE_CHANNELS, LINEAR, MEAN, NEAR, PLANE, REACHED
+from depth_ros.networks.layout import (
+    CANDIDATES,
+    FAR,
+    FARTHER,
+    GUIDE_CHANNELS,
+    LINEAR,
+    MEAN,
+    NEAR,
+    NEARER,
+    NEAREST,
+    PLANE,
+    REACHED,
+)
 
 NAME = 'DepthNet'
 
@@ -40,7 +52,9 @@ SIZES = {
 }
 
 # Logits of the candidates before training: mostly the plane that the image allows, then linear interpolation.
-_FIRST_LOGITS = {LINEAR: 1.0, PLANE: 1.5, MEAN: -1.0, NEAR: -2.0, FAR: -2.0}
+_FIRST_LOGITS = {
+    LINEAR: 1.0, PLANE: 1.5, MEAN: -1.0, NEAR: -2.0, FAR: -2.0, NEAREST: -2.0, NEARER: -4.0, FARTHER: -4.0,
+}  # fmt: skip
 _FIRST_LOG_STD = -2.5
 _IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
 _MIN_LOG_STD, _MAX_LOG_STD = -7.0, 2.0
@@ -115,7 +129,7 @@ class DepthNet(nn.Module):
         Args:
             image: (B, H, W, 3) 0..255, uint8 or floating, red first; H and W multiples of 32.
             rays: (B, H, W, 2) x / z and y / z.
-            guide: (B, H, W, 8) as in ``estimators.network_input.NetworkInput``.
+            guide: (B, H, W, 11) as in ``estimators.network_input.NetworkInput``.
 
         Returns:
             The prediction.
@@ -143,7 +157,7 @@ class DepthNet(nn.Module):
         weights = outputs[:, : len(CANDIDATES)].softmax(dim=1)
         linear = guide[:, LINEAR : LINEAR + 1]
         # Inverse depths, the candidates after the first relative to it.
-        chosen = linear * (weights[:, :1] + (weights[:, 1:] * guide[:, PLANE : FAR + 1]).sum(dim=1, keepdim=True))
+        chosen = linear * (weights[:, :1] + (weights[:, 1:] * guide[:, PLANE : FARTHER + 1]).sum(dim=1, keepdim=True))
         log_depth = outputs[:, -2:-1] - chosen.log()
         log_std = outputs[:, -1:].clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
         coarse: tuple[Tensor, ...] = ()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 # Channels of the guide, see ``estimators.network_input.NetworkInput``.
-LINEAR, PLANE, MEAN, NEAR, FAR, DISTANCE, SPACING, REACHED = range(8)
-GUIDE_CHANNELS = 8
-# Channels that are depths the network may choose from.
-CANDIDATES = (LINEAR, PLANE, MEAN, NEAR, FAR)
+LINEAR, PLANE, MEAN, NEAR, FAR, NEAREST, NEARER, FARTHER, DISTANCE, SPACING, REACHED = range(11)
+GUIDE_CHANNELS = 11
+# Channels that are depths the network may choose from; the first is absolute, the others are relative to it.
+CANDIDATES = (LINEAR, PLANE, MEAN, NEAR, FAR, NEAREST, NEARER, FARTHER)
 # The coarsest feature map has one cell per so many pixels; images are padded to a multiple of it.
 STRIDE = 32
 # Changes with anything that changes the values of the input: a network understands the input that it was trained on
 # only.
-INPUT_VERSION = 2
+INPUT_VERSION = 3

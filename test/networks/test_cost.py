@@ -7,6 +7,7 @@ from torch import nn
 
 from depth_ros.networks.cost import LayerCost, layer_costs, roofline_ms
 from depth_ros.networks.depth_net import SIZES, DepthNet
+from depth_ros.networks.layout import GUIDE_CHANNELS
 
 
 class Small(nn.Module):
@@ -14,7 +15,7 @@ class Small(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first = nn.Conv2d(8, 4, 3, stride=2, padding=1)
+        self.first = nn.Conv2d(GUIDE_CHANNELS, 4, 3, stride=2, padding=1)
         self.grouped = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
 
     def forward(self, image, rays, guide):
@@ -25,9 +26,10 @@ class Small(nn.Module):
 def test_costs_by_hand():
     layers = layer_costs(Small(), (64, 96))
     pixels = 32 * 48
-    assert [layer.multiply_adds for layer in layers] == [pixels * 4 * 8 * 9, pixels * 4 * 9, pixels * 4 * 2]
+    first = pixels * 4 * GUIDE_CHANNELS * 9
+    assert [layer.multiply_adds for layer in layers] == [first, pixels * 4 * 9, pixels * 4 * 2]
     assert layers[0].shape == (1, 4, 32, 48)
-    assert layers[0].values == 64 * 96 * 8 + 4 * 8 * 9 + 4 + pixels * 4
+    assert layers[0].values == 64 * 96 * GUIDE_CHANNELS + 4 * GUIDE_CHANNELS * 9 + 4 + pixels * 4
 
 
 @pytest.mark.parametrize('size', SIZES)

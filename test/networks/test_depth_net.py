@@ -10,6 +10,7 @@ from depth_ros.estimators.learned import reference_input
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.network_input import encode
 from depth_ros.networks.depth_net import SIZES, DepthNet
+from depth_ros.networks.layout import GUIDE_CHANNELS
 from depth_ros.types import Camera, Frame, SparseDepth
 
 
@@ -112,7 +113,9 @@ def test_other_encodings_mean_the_same_image(encoding):
 @pytest.mark.parametrize('size', SIZES)
 def test_training_gives_coarse_depth_too(size):
     network = DepthNet(size).train()
-    arguments = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.zeros(2, 64, 96, 2), torch.ones(2, 64, 96, 8)
+    arguments = (
+        torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.zeros(2, 64, 96, 2), torch.ones(2, 64, 96, GUIDE_CHANNELS),
+    )  # fmt: skip
     prediction = network(*arguments)
     assert prediction.log_depth.shape == prediction.log_std.shape == (2, 1, 64, 96)
     assert [tuple(level.shape) for level in prediction.coarse] == [(2, 1, 16, 24), (2, 1, 8, 12)]
@@ -126,7 +129,7 @@ def test_backbones_come_by_name_without_a_download(encoder, monkeypatch):
     network = trained(encoder=encoder)
     image = torch.randint(0, 255, (1, 64, 96, 3), dtype=torch.uint8)
     other = torch.randint(0, 255, (1, 64, 96, 3), dtype=torch.uint8)
-    rest = torch.zeros(1, 64, 96, 2), torch.ones(1, 64, 96, 8)
+    rest = torch.zeros(1, 64, 96, 2), torch.ones(1, 64, 96, GUIDE_CHANNELS)
     with torch.inference_mode():
         first, second = network(image, *rest), network(other, *rest)
     assert first.log_depth.shape == (1, 1, 64, 96)

@@ -9,6 +9,7 @@ pytest.importorskip('torch', reason='training needs torch')
 from training_scenes import HEIGHT, WIDTH, scene, write_scenes
 
 from depth_ros.errors import OutputError, RecordingError, SettingsError
+from depth_ros.networks.layout import DISTANCE, LINEAR, REACHED
 from depth_ros_training.data import virtual_lidar
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, read_data, read_source
 from depth_ros_training.data.sample import split_points
@@ -117,9 +118,9 @@ def test_views_keep_image_points_and_truth_together(seed):
     # Only next to edges, where the image is interpolated and depth is not, may they differ.
     assert np.nanmedian(error) < 0.15
     assert np.mean(error[np.isfinite(error)] < 0.5) > 0.85
-    if view.input.guide[..., 7].max() > 0:
-        measured = view.input.scale / view.input.guide[..., 0]
-        close = view.input.guide[..., 5] < 1 + 0.3 / 8  # within 0.3 px of a measurement
+    if view.input.guide[..., REACHED].max() > 0:
+        measured = view.input.scale / view.input.guide[..., LINEAR]
+        close = view.input.guide[..., DISTANCE] < 1 + 0.3 / 8  # within 0.3 px of a measurement
         assert close.sum() > 0
         assert np.median(np.abs(measured - depth)[close]) < 0.05 * np.median(depth[close])
 

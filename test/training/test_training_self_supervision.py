@@ -11,6 +11,7 @@ from torch.autograd import gradcheck
 from training_scenes import HEIGHT, WIDTH, pose, render, rig_scene, scene
 
 from depth_ros.errors import ShapeError
+from depth_ros.networks.layout import REACHED
 from depth_ros.types import Camera
 from depth_ros_training.data.sample import SourceImage
 from depth_ros_training.data.source_views import REFERENCE, STEREO, TEMPORAL, source_views
@@ -365,8 +366,8 @@ def test_what_is_not_there_is_marked():
 def test_the_partner_gets_the_points_that_the_view_gets_and_no_others():
     rig, _ = rig_scene(1)
     view = make_view(rig, (64, 128), dataclasses.replace(STILL, no_lidar=1.0), np.random.default_rng(0), OTHERS)
-    assert view.input.guide[..., 7].max() == 0
-    assert view.others.partner.input.guide[..., 7].max() == 0
+    assert view.input.guide[..., REACHED].max() == 0
+    assert view.others.partner.input.guide[..., REACHED].max() == 0
     assert np.isfinite(view.others.partner.target).sum() > 50
 
 
