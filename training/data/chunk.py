@@ -1,4 +1,4 @@
-"""Some seconds of a bag as frames of a dataset."""
+"""A stretch of a bag as frames of a dataset, in parts of some seconds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
 
+from depth_ros.bags.frames import TRUTH_TOPIC
 from depth_ros.bags.recording import Item, Recording
 from depth_ros.bags.select import TopicOverrides
 from depth_ros.errors import BagError, FrameRefused
@@ -32,15 +34,16 @@ from depth_ros_training.data.dataset import (
     write_image,
     write_points,
 )
-from depth_ros_training.data.plan import CHUNK_NS, BagPlan, PrepareOptions
+from depth_ros_training.data.plan import BagPlan, PrepareOptions
 from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, read_trajectory
 from depth_ros_training.data.sample import empty_points
+from depth_ros_training.data.sweep_kernels import compare
 
 _NS = 1_000_000_000
 _FRAMES_PER_CHUNK = 10_000
 # What is recorded this much before and after a chunk may belong to it: messages are late, and stamps are not log times.
 _SLACK_NS = 1_500_000_000
-# Images whose edges are compared with those of the lidar: of the first ones every 4th, then every 20th.
+# Images whose edges are compared with those of the lidar: of the first ones of a bag every 4th, then every 20th.
 _COMPARED = 4, 40, 20
 # A point is right if the true depth around its pixel is as near as this.
 _RIGHT_SHARE, _RIGHT = 0.03, 0.1  # of the depth; metres
@@ -55,10 +58,13 @@ class _Projected:
 
 
 class _ProjectingPipeline(DepthPipeline):
-    """The pipeline up to the point where a robot would estimate."""
+    """The pipeline up to the point where a robot would estimate; ``newest`` is the image that it answered last."""
+
+    newest: Frame
 
     def process(self, frame: Frame) -> _Projected:  # type: ignore[override]
         """Project; an image without lidar is an answer too."""
+        self.newest = frame
         try:
             return _Projected(frame, self.project(frame))
         except FrameRefused as refusal:
@@ -67,14 +73,41 @@ class _ProjectingPipeline(DepthPipeline):
             return _Projected(frame, [])
 
 
-class Chunk:
-    """Images that were recorded within some seconds, and all that goes with them."""
+class _Part:
+    """What the index will say of one chunk."""
 
-    def __init__(self, plan: BagPlan, number: int, out: Path, options: PrepareOptions, settings: Settings) -> None:
-        """Open the bag; ``number`` says which chunk of it."""
-        self._plan, self._number, self._out, self._options, self._settings = plan, number, out, options, settings
-        self._start = plan.start_ns + number * CHUNK_NS
-        self._stop = min(self._start + CHUNK_NS, plan.end_ns + 1)
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.num_images = self.num_left = 0  # read so far; of those taken, not yet answered
+        self.frames: list[dict[str, Any]] = []
+        self.cameras: list[dict[str, Any]] = []
+        self.counts: Counter[str] = Counter()
+        self.agreement = EdgeAgreement()
+        self.note = ''
+
+    def camera_number(self, frame: Frame) -> int:
+        entry = camera_entry(frame.camera)
+        if entry not in self.cameras:
+            self.cameras.append(entry)
+        return self.cameras.index(entry)
+
+    def content(self) -> dict[str, Any]:
+        return {
+            'frames': self.frames,
+            'cameras': self.cameras,
+            'counts': dict(self.counts),
+            'edges': [self.agreement.sums.tolist(), self.agreement.num_edges, self.agreement.width],
+            'note': self.note,
+        }
+
+
+class Chunks:
+    """Images that were recorded within consecutive chunks, and all that goes with them."""
+
+    def __init__(self, plan: BagPlan, run: range, out: Path, options: PrepareOptions, settings: Settings) -> None:
+        """Open the bag; ``run`` says which chunks of it."""
+        self._plan, self._run, self._out, self._options, self._settings = plan, run, out, options, settings
+        self._start, self._stop = plan.span(run[0], run[-1])
         self._reach_ns = round(options.reach * _NS)
         wait_ns = round(max(settings.pairing.max_age, settings.pairing.wait) * _NS) + 2 * self._reach_ns + _SLACK_NS
         self._span = self._start - wait_ns, self._stop + wait_ns
@@ -83,70 +116,95 @@ class Chunk:
         trajectory = read_trajectory(out / plan.name / LIDAR_ODOMETRY_FILE) if plan.poses == 'lidar odometry' else None
         self._window = SweepWindow(settings, transforms, self._reach_ns, trajectory)
         self._pipeline = _ProjectingPipeline(settings, transforms, NearestEstimator())
-        self._truth = TrueDepth(plan.path, *self._span)
+        self._truth = TrueDepth(plan.path, *self._span) if self._recording.reader.has(TRUTH_TOPIC) else None
         self._partner: PartnerImages | None = None
-        self._agreement = EdgeAgreement()
-        self._counts: Counter[str] = Counter()
-        self._frames: list[dict[str, Any]] = []
-        self._cameras: list[dict[str, Any]] = []
-        self._stop_note = ''
+        self._parts = {number: _Part(number) for number in run}
+        self._reached = run[0]
+        # Part of each image on its way, and the place within it.
+        self._places: WeakKeyDictionary[Frame, tuple[_Part, int]] = WeakKeyDictionary()
 
     def close(self) -> None:
         """Close the bag."""
         self._recording.close()
-        self._truth.close()
+        if self._truth is not None:
+            self._truth.close()
         if self._partner is not None:
             self._partner.close()
 
-    def prepare(self, count: Callable[[int], None]) -> dict[str, Any]:
+    def prepare(self, count: Callable[[int], None]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Write all files of the frames.
 
-        Returns:
-            Part of the index.
+        Args:
+            count: called with 1 for every image that is done.
+
+        Yields:
+            number: of a chunk all of whose frames are written.
+            part: what the index will say of it.
         """
         events = self._recording.events(*self._span, (self._start, self._stop))
-        waiting: deque[tuple[int, _Projected]] = deque()
-        for index, answer in enumerate(
-            replay(self._watched(events), self._pipeline, ReplayCounts(), self._options.every)
-        ):
+        waiting: deque[_Projected] = deque()
+        for answer in replay(self._watched(events), self._pipeline, ReplayCounts()):
             if isinstance(answer, FrameRefused):
-                self._counts[f'image refused: {answer.reason}'] += 1
+                part, _ = self._places[self._pipeline.newest]
+                part.counts[f'image refused: {answer.reason}'] += 1
+                part.num_left -= 1
                 count(1)
-                continue
-            waiting.append((index, answer))
-            self._window.forget_before(waiting[0][1].frame.stamp_ns)
-            while waiting and self._is_covered(waiting[0][1].frame):
-                self._add(*waiting.popleft())
+            else:
+                waiting.append(answer)
+                self._window.forget_before(waiting[0].frame.stamp_ns)
+            while waiting and self._is_covered(waiting[0].frame):
+                self._add(waiting.popleft())
                 count(1)
-        for item in waiting:
-            self._add(*item)
+            yield from self._finished()
+        for projected in waiting:
+            self._add(projected)
             count(1)
-        return {
-            'frames': self._frames,
-            'cameras': self._cameras,
-            'counts': dict(self._counts),
-            'edges': [self._agreement.sums.tolist(), self._agreement.num_edges, self._agreement.width],
-            'note': self._stop_note,
-        }
+            yield from self._finished()
+        for number, part in self._parts.items():
+            yield number, part.content()
+
+    def _finished(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Hand over the parts to which nothing is added any more; the last one may get images until the end."""
+        for number in [*self._parts][:-1]:
+            if number < self._reached and self._parts[number].num_left == 0:
+                yield number, self._parts.pop(number).content()
 
     def _watched(self, events: Iterator[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
-        """Pass everything on, keep sweeps and poses, and count what is damaged within the chunk."""
-        before: Counter[str] | None = Counter() if self._number == 0 else None
-        after: Counter[str] | None = None
+        """Pass on what is to be prepared, keep sweeps and poses, and count what is damaged within each chunk."""
+        before: Counter[str] | None = Counter() if self._run[0] == 0 else None
         try:
             for log_ns, item in events:
                 if before is None and log_ns >= self._start:
                     before = self._damage()
-                if after is None and log_ns >= self._stop:
+                reached = min(self._plan.chunk_at(log_ns), self._run.stop)
+                if reached > self._reached:
                     after = self._damage()
+                    self._parts[self._reached].counts += after - (before or Counter())
+                    before, self._reached = after, reached
                 if isinstance(item, LidarScan):
                     self._window.add_scan(item)
                 elif isinstance(item, Pose):
                     self._window.add_pose(item)
+                elif not self._takes(item):
+                    continue
                 yield log_ns, item
         except BagError as error:
-            self._stop_note = str(error)
-        self._counts += (self._damage() if after is None else after) - (before or Counter())
+            if self._reached in self._parts:
+                self._parts[self._reached].note = str(error)
+        if self._reached in self._parts:
+            self._parts[self._reached].counts += self._damage() - (before or Counter())
+        self._reached = self._run.stop
+
+    def _takes(self, frame: Frame) -> bool:
+        """Give an image its place, if it is not one of those left out."""
+        part = self._parts[min(self._reached, self._run[-1])]
+        place, rest = divmod(part.num_images, self._options.every)
+        part.num_images += 1
+        if rest:
+            return False
+        part.num_left += 1
+        self._places[frame] = part, place
+        return True
 
     def _damage(self) -> Counter[str]:
         damaged = Counter({'damaged messages': self._recording.reader.num_damaged})
@@ -156,9 +214,10 @@ class Chunk:
         newest = self._window.newest_ns
         return newest is not None and newest > frame.stamp_ns + 2 * self._reach_ns
 
-    def _add(self, index: int, projected: _Projected) -> None:
+    def _add(self, projected: _Projected) -> None:
         frame, sweeps = projected.frame, projected.sweeps
-        name = f'{self._number * _FRAMES_PER_CHUNK + index:010d}'
+        part, index = self._places[frame]
+        name = f'{part.number * _FRAMES_PER_CHUNK + index:010d}'
         folder, shape = self._out / self._plan.name, frame.camera.shape
         image = write_image(folder / 'image_02' / 'data' / name, frame)
         pose = self._window.camera_pose(frame)
@@ -166,23 +225,23 @@ class Chunk:
             'recording': self._plan.name,
             'frame': name,
             'stamp_ns': frame.stamp_ns,
-            'camera': self._camera_number(frame),
+            'camera': part.camera_number(frame),
             'image': self._relative(image),
             'pose': None if pose is None else matrix_entry(pose),
         }
         points, ring = empty_points(), np.zeros(0, np.int16)
         if sweeps:
-            points = concatenate([part for _, part in sweeps])
-            ring = np.concatenate([rings_of(scan, part) for scan, part in sweeps])
+            points = concatenate([projected for _, projected in sweeps])
+            ring = np.concatenate([rings_of(scan, projected) for scan, projected in sweeps])
         accumulated = self._window.accumulate(frame) if len(points) else None
         if len(points):
             self._add_depth(entry, folder, name, points, ring, accumulated, shape)
         elif sweeps:
-            self._counts[NO_OVERLAP] += 1
+            part.counts[NO_OVERLAP] += 1
         else:
-            self._counts['no lidar near in time'] += 1
-        self._add_right(entry, folder, name, frame)
-        truth = self._truth.depth_at(frame.stamp_ns)
+            part.counts['no lidar near in time'] += 1
+        self._add_right(part, entry, folder, name, frame)
+        truth = None if self._truth is None else self._truth.depth_at(frame.stamp_ns)
         if truth is not None and truth.shape == shape:
             path = folder / 'truth' / 'image_02' / f'{name}.png'
             write_depth(path, truth)
@@ -190,9 +249,10 @@ class Chunk:
             if accumulated is not None:
                 entry['filter'] = _judge(accumulated, truth)
         often, first, seldom = _COMPARED
-        if len(points) and index % (often if index < first else seldom) == 0:
-            self._agreement.add(frame.gray(), points, ring)
-        self._frames.append(entry)
+        if len(points) and index % (often if part.number == 0 and index < first else seldom) == 0:
+            part.agreement.add(frame.gray(), points, ring)
+        part.frames.append(entry)
+        part.num_left -= 1
 
     def _add_depth(
         self,
@@ -204,13 +264,12 @@ class Chunk:
         accumulated: Accumulated | None,
         shape: tuple[int, int],
     ) -> None:
-        front = points.take(nearest_per_pixel(points, shape))
-        raw = depth_image(front, shape)
+        raw = depth_image(points, shape)
         if accumulated is not None:
-            dense = accumulated.depth_image(shape)
+            dense = depth_image(accumulated.points, shape, accumulated.kept)
         else:
-            margin = self._settings.projection.hidden_margin
-            dense = depth_image(front.take(visible(front, front, shape, margin)), shape)
+            front = points.take(nearest_per_pixel(points, shape))
+            dense = depth_image(front, shape, visible(front, front, shape, self._settings.projection.hidden_margin))
         paths = {
             'points': folder / 'points' / f'{name}.npz',
             'velodyne_raw': folder / 'proj_depth' / 'velodyne_raw' / 'image_02' / f'{name}.png',
@@ -223,13 +282,13 @@ class Chunk:
         depths = np.percentile(points.depth, (1, 50, 99))
         entry |= {
             'num_points': len(points),
-            'num_rings': len(np.unique(ring[ring >= 0])),
+            'num_rings': int(np.count_nonzero(np.bincount(ring[ring >= 0]))),
             'num_sweeps': 1 if accumulated is None else accumulated.num_sweeps,
             'depth': [round(float(value), 3) for value in depths],
-            'density': [round(float(np.isfinite(values).mean()), 5) for values in (raw, dense)],
+            'density': [round(np.count_nonzero(np.isfinite(values)) / values.size, 5) for values in (raw, dense)],
         }
 
-    def _add_right(self, entry: dict[str, Any], folder: Path, name: str, frame: Frame) -> None:
+    def _add_right(self, part: _Part, entry: dict[str, Any], folder: Path, name: str, frame: Frame) -> None:
         if not self._plan.partner:
             return
         if self._partner is None:
@@ -239,20 +298,14 @@ class Chunk:
             self._partner = PartnerImages(self._plan.path, partner, self._settings, *self._span)
         right = self._partner.frame_at(frame.stamp_ns)
         if right is None:
-            self._counts['no right image of the moment'] += 1
+            part.counts['no right image of the moment'] += 1
             return
         path = write_image(folder / 'image_03' / 'data' / name, right)
         entry['right'] = {
             'image': self._relative(path),
-            'camera': self._camera_number(right),
+            'camera': part.camera_number(right),
             'right_from_left': self._plan.facts['right_from_left'],
         }
-
-    def _camera_number(self, frame: Frame) -> int:
-        entry = camera_entry(frame.camera)
-        if entry not in self._cameras:
-            self._cameras.append(entry)
-        return self._cameras.index(entry)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._out).as_posix()
@@ -269,10 +322,8 @@ def _judge(accumulated: Accumulated, truth: np.ndarray) -> list[list[int]]:
     # Sky is farther than anything. At an edge the pixels beside it are as good.
     known = np.where(np.isfinite(truth), truth, np.float32(1e9))
     kernel = np.ones((3, 3), np.uint8)
-    row, column = (np.floor(values + np.float32(0.5)).astype(np.int64) for values in (points.v, points.u))
-    nearest, farthest = cv2.erode(known, kernel)[row, column], cv2.dilate(known, kernel)[row, column]
-    tolerance = _RIGHT + _RIGHT_SHARE * points.depth
-    state = np.where(points.depth < nearest - tolerance, 1, np.where(points.depth > farthest + tolerance, 2, 0))
+    nearest, farthest = cv2.erode(known, kernel), cv2.dilate(known, kernel)
+    state = compare(points.u, points.v, points.depth, nearest, farthest, _RIGHT, _RIGHT_SHARE)
     other = np.arange(len(points)) >= accumulated.num_own
     parts = other & ~accumulated.kept, other & accumulated.kept, ~other & accumulated.kept
     return [np.bincount(state[part], minlength=3).tolist() for part in parts]

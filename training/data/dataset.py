@@ -25,6 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numba import njit
 
 from depth_ros.errors import DepthRosError, RecordingError
 from depth_ros.files import whole_file
@@ -32,6 +33,7 @@ from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.geometry.rigid import invert
 from depth_ros.types import Camera, Frame
 from depth_ros_training.data.sample import Sample, SourceImage, empty_points
+from depth_ros_training.data.sparse_png import encode_sparse
 
 INDEX = 'index.jsonl'
 PARTS = 'parts'  # what is done of a preparation, so that it can go on
@@ -40,6 +42,7 @@ DEPTH_SCALE = 256.0  # steps per metre, as in the development kit of KITTI depth
 SPLITS = ('train', 'val', 'test')
 NO_OVERLAP = 'no lidar point in the image'  # what such frames are counted as
 _MAX_STEPS = 65535
+_SPARSE = 0.6  # of the pixels; with more, what filters of PNG save is worth their time
 _JPEG_QUALITY = 95
 _MAGIC = {b'\xff\xd8': '.jpg', b'\x89P': '.png'}
 
@@ -53,8 +56,18 @@ def encode_depth(depth: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) uint16, metres * 256 rounded, 0 = unknown; depths that do not fit (256 m and more) are unknown.
     """
-    steps = np.rint(np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0) * np.float32(DEPTH_SCALE))
-    return np.where((steps >= 1) & (steps <= _MAX_STEPS), steps, 0).astype(np.uint16)
+    return _steps(np.ascontiguousarray(depth, np.float32))
+
+
+@njit(nogil=True, cache=True)
+def _steps(depth):
+    result = np.zeros(depth.shape, np.uint16)
+    for row in range(depth.shape[0]):
+        for column in range(depth.shape[1]):
+            steps = np.rint(depth[row, column] * np.float32(DEPTH_SCALE))
+            if steps >= 1 and steps <= _MAX_STEPS:  # NaN is neither
+                result[row, column] = np.uint16(steps)
+    return result
 
 
 def decode_depth(steps: np.ndarray) -> np.ndarray:
@@ -70,9 +83,13 @@ def write_depth(path: Path, depth: np.ndarray) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    # Sparse depth is mostly zeros: the quickest setting is nearly the smallest.
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    _write_bytes(path, cv2.imencode('.png', encode_depth(depth), options)[1])
+    steps = encode_depth(depth)
+    if np.count_nonzero(steps) < _SPARSE * steps.size:
+        content = encode_sparse(steps)
+    else:
+        options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+        content = cv2.imencode('.png', steps, options)[1]
+    _write_bytes(path, content)
 
 
 def write_image(stem: Path, frame: Frame) -> Path:
@@ -346,6 +363,6 @@ def read_points(path: Path) -> tuple[ProjectedPoints, np.ndarray]:
     return points, ring
 
 
-def _write_bytes(path: Path, content: np.ndarray) -> None:
+def _write_bytes(path: Path, content: np.ndarray | bytes) -> None:
     with whole_file(path) as temporary:
-        temporary.write_bytes(memoryview(np.ascontiguousarray(content)))
+        temporary.write_bytes(content if isinstance(content, bytes) else memoryview(np.ascontiguousarray(content)))

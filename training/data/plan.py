@@ -22,7 +22,7 @@ from depth_ros_training.data.poses import recorded_poses
 
 _NS = 1_000_000_000
 POSES = ('auto', 'recorded', 'lidar', 'none')
-CHUNK_NS = 30 * _NS
+CHUNK_NS = 5 * _NS  # what is lost at most when a preparation is interrupted
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class BagPlan:
         name: of the recording in the dataset.
         start_ns: first log time.
         end_ns: last log time.
+        chunk_ns: time that one part of the index is about.
         num_frames: images in the bag.
         poses: ``odometry``, ``tf``, ``lidar odometry`` or ``none``.
         points: topic of the lidar, '' if there is none.
@@ -73,6 +74,7 @@ class BagPlan:
     name: str
     start_ns: int
     end_ns: int
+    chunk_ns: int
     num_frames: int
     poses: str
     points: str
@@ -82,8 +84,17 @@ class BagPlan:
 
     @property
     def num_chunks(self) -> int:
-        """Parts in which the bag is read."""
-        return (self.end_ns - self.start_ns) // CHUNK_NS + 1
+        """Parts in which the frames are written down."""
+        return self.chunk_at(self.end_ns) + 1
+
+    def chunk_at(self, log_ns: int) -> int:
+        """The chunk of what was recorded at a time."""
+        return (log_ns - self.start_ns) // self.chunk_ns
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """Time at which a chunk begins, and that before which another one ends, ns."""
+        end_ns = self.start_ns + (last + 1) * self.chunk_ns
+        return self.start_ns + first * self.chunk_ns, min(end_ns, self.end_ns + 1)
 
 
 def make_plans(bags: list[Path], options: PrepareOptions, settings: Settings) -> list[BagPlan]:
@@ -153,6 +164,7 @@ def _plan(path: Path, name: str, options: PrepareOptions, settings: Settings) ->
             name,
             reader.start_ns,
             reader.end_ns,
+            CHUNK_NS,
             -(-recording.num_frames // options.every),
             poses,
             chosen.points,

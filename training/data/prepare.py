@@ -24,13 +24,15 @@ from depth_ros.errors import BagError, OutputError, SettingsError, TransformErro
 from depth_ros.files import output_errors, whole_file
 from depth_ros.settings import Settings, to_flat
 from depth_ros.types import LidarScan
-from depth_ros_training.data.chunk import Chunk
+from depth_ros_training.data.chunk import Chunks
 from depth_ros_training.data.dataset import DEPTH_SCALE, FORMAT, INDEX, PARTS, VERSION
 from depth_ros_training.data.finish import finish
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans, sweeps
 from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, lidar_odometry, smoothed, write_poses
 from depth_ros_training.data.splits import SplitOptions
 
+# So many that a process whose part is soon done can help the others, and so few that little is read twice.
+_RUNS_PER_PROCESS = 2
 # Settings that say what a frame is made of.
 _GROUPS = ('pairing', 'motion', 'projection', 'camera', 'transforms')
 
@@ -89,17 +91,16 @@ def prepare(
     out = Path(out)
     plans = make_plans(bags, options, settings)
     made = _open_folder(out, plans, options, settings, overwrite)
-    work = [(plan, number) for plan in plans for number in range(plan.num_chunks)]
-    work = [(plan, number) for plan, number in work if not _part(out, plan.name, number).exists()]
+    work = _runs(plans, out, jobs)
     total = sum(plan.num_frames for plan in plans)
-    left = round(sum(plan.num_frames / plan.num_chunks for plan, _ in work))
+    left = round(sum(len(run) * plan.num_frames / plan.num_chunks for plan, run in work))
     kept = max(total - left, 0)
     without = [plan for plan in plans if plan.poses == 'lidar odometry']
     without = [plan for plan in without if not (out / plan.name / LIDAR_ODOMETRY_FILE).exists()]
     try:
         _run(
             [(_localise, (plan, out, settings)) for plan in without],
-            [(_prepare_chunk, (plan, number, out, options, settings)) for plan, number in work],
+            [(_prepare_chunks, (plan, run, out, options, settings)) for plan, run in work],
             jobs,
             lambda done: progress(min(kept + done, total), total),
         )
@@ -112,6 +113,26 @@ def prepare(
     return Report(out, head, kept, tuple([note for plan in plans for note in plan.notes] + warnings))
 
 
+def _runs(plans: list[BagPlan], out: Path, jobs: int) -> list[tuple[BagPlan, range]]:
+    """Chunks that are to be done, in runs that are read at one go: some for each process, and as few as will do."""
+    missing = [
+        (plan, [number for number in range(plan.num_chunks) if not _part(out, plan.name, number).exists()])
+        for plan in plans
+    ]
+    most = sum(len(numbers) for _, numbers in missing)
+    if jobs > 1:
+        most = -(-most // (_RUNS_PER_PROCESS * jobs))
+    runs: list[tuple[BagPlan, range]] = []
+    for plan, numbers in missing:
+        for number in numbers:
+            last = runs[-1][1] if runs and runs[-1][0] is plan else range(0)
+            if last and last.stop == number and len(last) < most:
+                runs[-1] = plan, range(last.start, number + 1)
+            else:
+                runs.append((plan, range(number, number + 1)))
+    return runs
+
+
 def _part(out: Path, name: str, number: int) -> Path:
     return out / PARTS / name / f'{number:06d}.json'
 
@@ -122,6 +143,7 @@ def _open_folder(
     """Make the folder, or check that what is in it goes together with what is to come; True if it was made."""
     facts = {
         'format': [FORMAT, VERSION, DEPTH_SCALE],
+        'chunk_ns': plans[0].chunk_ns,
         'options': {**dataclasses.asdict(options), 'overrides': dataclasses.asdict(options.overrides)},
         'settings': {name: value for name, value in to_flat(settings).items() if name.split('.')[0] in _GROUPS},
     }
@@ -230,17 +252,17 @@ def _localise(plan: BagPlan, out: Path, settings: Settings, count: Callable[[int
         write_poses(out / plan.name / LIDAR_ODOMETRY_FILE, smoothed(list(lidar_odometry(counted()))))
 
 
-def _prepare_chunk(
-    plan: BagPlan, number: int, out: Path, options: PrepareOptions, settings: Settings, count: Callable[[int], None]
+def _prepare_chunks(
+    plan: BagPlan, run: range, out: Path, options: PrepareOptions, settings: Settings, count: Callable[[int], None]
 ) -> None:
-    """Write the frames of one chunk, and a part of the index when all are there."""
-    chunk = Chunk(plan, number, out, options, settings)
+    """Write the frames of consecutive chunks, and a part of the index for each when all are there."""
+    chunks = Chunks(plan, run, out, options, settings)
     try:
-        part = chunk.prepare(count)
+        for number, part in chunks.prepare(count):
+            with whole_file(_part(out, plan.name, number)) as path:
+                path.write_text(json.dumps(part), encoding='utf-8')
     finally:
-        chunk.close()
-    with whole_file(_part(out, plan.name, number)) as path:
-        path.write_text(json.dumps(part), encoding='utf-8')
+        chunks.close()
 
 
 def default_jobs() -> int:

@@ -1,0 +1,197 @@
+"""What ``prepare`` and ``inspect`` say to bags and datasets that lack something, are damaged or do not fit."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('torch', reason='training needs torch')
+pytest.importorskip('open3d', reason='simulation needs open3d', exc_type=ImportError)
+
+from prepared_bags import refused, rewrite, without
+
+from depth_ros.errors import MissingDependencyError, RecordingError
+from depth_ros_training.cli.main import main
+from depth_ros_training.data.dataset import DatasetFolder, read_index
+from depth_ros_training.data.datasets import read_source
+
+
+def test_a_bag_without_camera_is_refused(bag, tmp_path, capsys):
+    blind = rewrite(bag, tmp_path / 'blind', without('/camera', '/truth'))
+    assert 'no image' in refused(capsys, tmp_path / 'dataset', blind)
+
+
+def test_a_bag_without_lidar_needs_something_else(bag, tmp_path, capsys):
+    alone = rewrite(bag, tmp_path / 'alone', without('/points', '/camera/right', '/odometry', '/truth'))
+    assert 'no lidar' in refused(capsys, tmp_path / 'dataset', alone)
+    stereo = rewrite(bag, tmp_path / 'stereo', without('/points', '/odometry', '/truth'))
+    out = tmp_path / 'stereo_dataset'
+    assert main(['prepare', str(stereo), '--out', str(out), '--jobs', '1', '--split', 'time']) == 0
+    said = capsys.readouterr().err
+    assert 'no lidar' in said
+    assert 'no motion' in said
+    samples = DatasetFolder(out)
+    assert {samples.entry(number)['classes'] for number in range(len(samples))} == {'UP'}
+    assert len(samples[0].points) == 0
+    assert samples[0].truth is None
+    assert [other.kind for other in samples[0].others] == ['stereo']
+
+
+def turned(axis, degrees):
+    """Turn the lidar's transform."""
+
+    def change(topic, message):
+        if topic == '/tf_static':
+            for item in message.transforms:
+                if item.child_frame_id == 'lidar':
+                    from depth_ros.geometry.rigid import quaternion_to_rotation, rotation_to_quaternion
+
+                    q = item.transform.rotation
+                    vector = np.radians(degrees) * np.eye(3)[axis]
+                    rotation = cv2.Rodrigues(vector)[0] @ quaternion_to_rotation(np.array([q.x, q.y, q.z, q.w]))
+                    q.x, q.y, q.z, q.w = (float(value) for value in rotation_to_quaternion(rotation))
+        return message
+
+    return change
+
+
+def test_lidar_that_never_meets_the_image_is_refused(bag, tmp_path, capsys):
+    # The beams of this bag are those towards the image.
+    behind = rewrite(bag, tmp_path / 'behind', turned(2, 180.0))
+    assert 'none of the lidar points falls into' in refused(capsys, tmp_path / 'dataset', behind)
+
+
+def test_a_missing_transform_is_refused(bag, tmp_path, capsys):
+    loose = rewrite(bag, tmp_path / 'loose', without('/tf_static'))
+    assert 'transforms.static' in refused(capsys, tmp_path / 'dataset', loose)
+
+
+def test_a_robot_that_stands_has_no_neighbours_in_time(bag, tmp_path, capsys):
+    def still(topic, message):
+        if topic == '/odometry':
+            position = message.pose.pose.position
+            position.x = position.y = position.z = 0.0
+            message.pose.pose.orientation.x = message.pose.pose.orientation.y = message.pose.pose.orientation.z = 0.0
+            message.pose.pose.orientation.w = 1.0
+        return message
+
+    standing = rewrite(bag, tmp_path / 'standing', still)
+    out = tmp_path / 'dataset'
+    assert main(['prepare', str(standing), '--out', str(out), '--jobs', '1', '--split', 'time']) == 0
+    assert 'no motion' in capsys.readouterr().err
+    index = read_index(out)
+    assert {entry['classes'] for entry in index.frames} == {'LP'}
+    assert {entry['num_sweeps'] for entry in index.frames} == {1}
+
+
+def test_lidar_odometry_is_named_when_it_is_missing(bag, tmp_path, capsys, monkeypatch):
+    from depth_ros_training.data import plan
+
+    monkeypatch.setattr(plan.importlib.util, 'find_spec', lambda name: None)
+    alone = rewrite(bag, tmp_path / 'alone', without('/odometry', '/truth'))
+    assert 'pip install kiss-icp' in refused(capsys, tmp_path / 'dataset', alone)
+    assert main(['prepare', str(alone), '--out', str(tmp_path / 'none'), '--jobs', '1', '--poses', 'none']) == 0
+    assert {entry['classes'] for entry in read_index(tmp_path / 'none').frames} == {'LP'}
+    monkeypatch.setitem(__import__('sys').modules, 'kiss_icp.kiss_icp', None)
+    from depth_ros_training.data.poses import lidar_odometry
+
+    with pytest.raises(MissingDependencyError, match='pip install kiss-icp'):
+        next(lidar_odometry(iter(())))
+
+
+def test_lidar_odometry_stands_in_for_odometry(bag, prepared, tmp_path):
+    pytest.importorskip('kiss_icp', reason='lidar odometry needs kiss-icp')
+    alone = rewrite(bag, tmp_path / 'alone', without('/odometry', '/truth'))
+    out = tmp_path / 'dataset'
+    assert main(['prepare', str(alone), '--out', str(out), '--jobs', '1', '--split', 'time']) == 0
+    index = read_index(out)
+    assert index.head['recordings']['alone']['poses'] == 'lidar odometry'
+    known = [entry for entry in index.frames if entry['pose'] is not None]
+    assert len(known) >= 10
+    theirs = {entry['stamp_ns']: entry for entry in read_index(prepared).frames}
+    ways = []
+    for entries in (known, [theirs[entry['stamp_ns']] for entry in known]):
+        places = [np.reshape(entry['pose'], (3, 4))[:, 3] for entry in (entries[0], entries[-1])]
+        ways.append(np.linalg.norm(places[1] - places[0]))
+    assert ways[1] > 3
+    assert abs(ways[0] - ways[1]) < 0.15 * ways[1]
+
+
+def test_damaged_messages_are_counted_and_skipped(bag, tmp_path, capsys):
+    seen = {'/points': 0, '/camera/left/image_rect': 0}
+
+    def spoil(topic, message):
+        if topic in seen:
+            seen[topic] += 1
+            if seen[topic] == 4:
+                message.data = message.data[: len(message.data) // 2].copy()
+        return message
+
+    spoilt = rewrite(bag, tmp_path / 'spoilt', spoil)
+    out = tmp_path / 'dataset'
+    assert main(['prepare', str(spoilt), '--out', str(out), '--jobs', '1', '--split', 'time']) == 0
+    assert len(read_index(out).frames) == 11
+    counts = read_index(out).head['recordings']['spoilt']['counts']
+    assert sorted(text.split(':')[0] for text in counts) == ['image', 'points']
+    assert set(counts.values()) == {1}
+    assert 'truncated' in capsys.readouterr().err
+
+
+def test_a_bag_that_is_cut_off_is_used_as_far_as_it_goes(bag, tmp_path, capsys):
+    cut = tmp_path / 'cut.mcap'
+    content = next(bag.glob('*.mcap')).read_bytes()
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    out = tmp_path / 'dataset'
+    assert main(['prepare', str(cut), '--out', str(out), '--jobs', '1', '--split', 'time']) == 0
+    assert 4 <= len(read_index(out).frames) < 12
+    assert 'as far as it goes' in capsys.readouterr().err
+
+
+def test_what_is_there_is_not_overwritten(bag, prepared, tmp_path, capsys):
+    assert main(['prepare', str(bag), '--out', str(prepared), '--jobs', '1', '--reach', '0.2']) == 2
+    assert 'other options' in capsys.readouterr().err
+    read_index(prepared)
+    (tmp_path / 'notes.txt').write_text('mine')
+    assert main(['prepare', str(bag), '--out', str(tmp_path), '--jobs', '1']) == 2
+    assert 'no dataset' in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']
+
+
+@pytest.fixture
+def copied(prepared, tmp_path):
+    import shutil
+
+    return shutil.copytree(prepared, tmp_path / 'copied')
+
+
+def test_missing_and_damaged_files_are_named(copied, capsys):
+    points = sorted((copied / 'drive' / 'points').iterdir())[3]
+    content = points.read_bytes()
+    points.write_bytes(content[:100])
+    with pytest.raises(RecordingError, match=points.name):
+        DatasetFolder(copied)[3]
+    assert main(['inspect', str(copied), '--no-sheet', '--check']) == 2
+    assert capsys.readouterr().err.count('\n') == 1
+    points.unlink()
+    assert main(['inspect', str(copied), '--no-sheet']) == 2
+    assert points.name in capsys.readouterr().err
+    points.write_bytes(content)
+    image = sorted((copied / 'drive' / 'image_02' / 'data').iterdir())[3]
+    image.write_bytes(b'nothing')
+    with pytest.raises(RecordingError, match=image.name):
+        DatasetFolder(copied)[3]
+
+
+def test_other_conventions_are_refused(copied, tmp_path, capsys):
+    lines = (copied / 'index.jsonl').read_text().splitlines()
+    head = json.loads(lines[0])
+    (copied / 'index.jsonl').write_text('\n'.join([json.dumps({**head, 'depth_scale': 1000.0}), *lines[1:]]))
+    with pytest.raises(RecordingError, match=r'1000.0 steps per metre, expected'):
+        read_source(f'1 dataset {copied}', tmp_path)
+    (copied / 'index.jsonl').write_text('\n'.join(lines[:-2]))
+    assert main(['inspect', str(copied)]) == 2
+    assert 'cut off' in capsys.readouterr().err
+    (copied / 'index.jsonl').write_text('{"format"')
+    assert main(['inspect', str(copied)]) == 2
+    assert 'damaged' in capsys.readouterr().err
