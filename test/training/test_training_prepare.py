@@ -1,6 +1,7 @@
 """From bags to datasets: what comes out is right, readable by others, and survives interruptions."""
 
 import errno
+import json
 
 import cv2
 import numpy as np
@@ -189,6 +190,18 @@ def test_processes_share_the_chunks_of_a_bag(bag, tmp_path, monkeypatch, every):
         files = [path for path in out.rglob('*') if path.is_file() and path.suffix != '.npz']
         contents.append({path.relative_to(out): path.read_bytes() for path in files})
     assert contents[0] == contents[1]
+
+
+def test_bench_says_what_is_compared_with_what(bag, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    assert main(['prepare', str(bag), '--bench', '--jobs', '1', '--split', 'time']) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result['images'], result['processes']) == (12, 1)
+    bare = result['bare_reading_one_process_s']
+    for which in ('one_process', 'all_processes'):
+        assert result[f'prepare_{which}_s'] > bare > 0
+        assert result[f'prepare_{which}_ratio'] == pytest.approx(result[f'prepare_{which}_s'] / bare)
+    assert not list(tmp_path.iterdir())
 
 
 def test_compressed_images_are_kept_as_they_came(bag, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numba import njit
 
 from depth_ros.geometry.projection import ProjectedPoints
 
@@ -71,12 +72,7 @@ class EdgeAgreement:
         # Strong edges of shadows and signs must not outvote all others.
         gradient = np.minimum(gradient, np.percentile(gradient, 95))
         gradient = gradient / max(float(gradient.mean()), 1e-6)
-        for i, dv in enumerate(_SHIFTS_V * scale):
-            for j, du in enumerate(_SHIFTS_U * scale):
-                column, row = np.rint(u + du).astype(np.int64), np.rint(v + dv).astype(np.int64)
-                inside = (column >= 0) & (column < gray.shape[1]) & (row >= 0) & (row < gray.shape[0])
-                # Outside of the image there is as much as anywhere.
-                self.sums[i, j] += gradient[row[inside], column[inside]].sum() + (~inside).sum()
+        _add_shifted(gradient, u, v, _SHIFTS_U * scale, _SHIFTS_V * scale, self.sums)
         self.num_edges += len(u)
 
     def merge(self, sums: np.ndarray, num_edges: int, width: int) -> None:
@@ -112,6 +108,21 @@ class EdgeAgreement:
                 'from where they are: check the transform between lidar and camera, and their clocks'
             )
         return Agreement(self.num_edges, shift, contrast, score, problem)
+
+
+@njit(nogil=True, cache=True)
+def _add_shifted(gradient, u, v, shifts_u, shifts_v, sums):
+    height, width = gradient.shape
+    for i in range(shifts_v.shape[0]):
+        for j in range(shifts_u.shape[0]):
+            total = 0.0
+            for k in range(u.shape[0]):
+                column, row = int(np.rint(u[k] + shifts_u[j])), int(np.rint(v[k] + shifts_v[i]))
+                if 0 <= column < width and 0 <= row < height:
+                    total += gradient[row, column]
+                else:  # outside of the image there is as much as anywhere
+                    total += 1.0
+            sums[i, j] += total
 
 
 def _depth_edges(points: ProjectedPoints, ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

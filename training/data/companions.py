@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +82,7 @@ class TrueDepth(Companion):
     def depth_at(self, stamp: int) -> np.ndarray | None:
         """(H, W) float32 metres, NaN = unknown; None where the bag has none for this stamp."""
         message = self.at(stamp)
-        return None if message is None else to_metres(read_rows(message, _FLOAT, 1), message.encoding)
+        return None if message is None else _decode_truth(message)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +177,39 @@ def find_partner(
     if right_from_left is None or np.linalg.norm(right_from_left[:3, 3]) < _MIN_BASELINE:
         return None, f'neither the CameraInfo of {topic} nor TF tells how far it is from {chosen.image}'
     return StereoPartner(topic, right_info, right, right_from_left), ''
+
+
+def companions(
+    recording: Recording, camera: Camera, settings: Settings, topic: str = ''
+) -> Iterator[Frame | np.ndarray]:
+    """Read all images of the partner, and all true depths, at one go.
+
+    Args:
+        recording: the bag.
+        camera: the chosen camera.
+        settings: group ``camera`` is read.
+        topic: images of the partner; '' = as ``find_partner`` finds them.
+
+    Yields:
+        Images of the partner and (H, W) float32 metres of true depth, in the order of recording.
+
+    Raises:
+        BagError: the topic that was named is not in the bag, or the file is damaged.
+    """
+    partner, _ = find_partner(recording, camera, settings, topic)
+    names = [TRUTH_TOPIC] if recording.reader.has(TRUTH_TOPIC) else []
+    decoder = None
+    if partner is not None:
+        names.append(partner.topic)
+        decoder = FrameDecoder(partner.topic, settings)
+        decoder.add_info(partner.info)
+    for record in recording.reader.messages(names) if names else ():
+        with suppress(MessageError, CameraError, ShapeError):
+            yield _decode_truth(record.message) if record.topic == TRUTH_TOPIC else decoder.decode(record.message)
+
+
+def _decode_truth(message: Any) -> np.ndarray:
+    return to_metres(read_rows(message, _FLOAT, 1), message.encoding)
 
 
 def _offset(info: Any) -> np.ndarray:

@@ -93,11 +93,14 @@ def ring_spacing(points, ring):
         finite[i] = np.isfinite(elevation[i])
     ring, elevation = ring[finite], elevation[finite]
     ends = np.cumsum(np.bincount(ring)) if len(ring) else np.zeros(0, np.int64)
-    order = np.argsort(ring, kind='mergesort')
+    by_ring, places = np.empty(len(ring)), ends.copy()
+    for i in range(len(ring)):
+        places[ring[i]] -= 1
+        by_ring[places[ring[i]]] = elevation[i]
     medians, count, start = np.empty(len(ends)), 0, 0
     for end in ends:
         if end > start:
-            medians[count] = np.median(elevation[order[start:end]])
+            medians[count] = np.median(by_ring[start:end])
             count += 1
         start = end
     if count < 2:
