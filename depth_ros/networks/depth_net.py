@@ -56,6 +56,8 @@ _FIRST_LOGITS = {
     LINEAR: 1.0, PLANE: 1.5, MEAN: -1.0, NEAR: -2.0, FAR: -2.0, NEAREST: -2.0, NEARER: -4.0, FARTHER: -4.0,
 }  # fmt: skip
 _FIRST_LOG_STD = -2.5
+# Largest correction of log depth where all depths around a pixel are the same.
+_CORRECTION = 0.15
 _IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
 _MIN_LOG_STD, _MAX_LOG_STD = -7.0, 2.0
 
@@ -158,7 +160,14 @@ class DepthNet(nn.Module):
         linear = guide[:, LINEAR : LINEAR + 1]
         # Inverse depths, the candidates after the first relative to it.
         chosen = linear * (weights[:, :1] + (weights[:, 1:] * guide[:, PLANE : FARTHER + 1]).sum(dim=1, keepdim=True))
-        log_depth = outputs[:, -2:-1] - chosen.log()
+        correction = outputs[:, -2:-1]
+        # Where there is lidar, beyond the depths around a pixel only by so much: on cameras and lidars that it never
+        # saw, a free correction threw single pixels to several times their depth.
+        low, high = guide[:, FARTHER : FARTHER + 1], guide[:, NEARER : NEARER + 1]
+        limit = _CORRECTION + (high - low) / (high + low)
+        bounded = limit * (correction / limit).tanh()
+        correction = torch.where(guide[:, REACHED:] > 0, bounded, correction)
+        log_depth = correction - chosen.log()
         log_std = outputs[:, -1:].clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
         coarse: tuple[Tensor, ...] = ()
         if self.training:

@@ -153,3 +153,14 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
     monkeypatch.setattr(AutoBackbone, 'from_pretrained', fail)
     with pytest.raises(SettingsError, match=r'microsoft/resnet-18.*no route to host.*pretrained: false'):
         DepthNet('small', 'resnet18', pretrained=True)
+
+
+def test_no_correction_throws_a_pixel_beyond_the_depths_around_it():
+    frame, sparse = reference_input()
+    network = trained()
+    torch.nn.init.constant_(network.head.bias, 3.0)  # a factor of 20, as on an image unlike all that were trained on
+    depth, _ = NetworkEstimator.of(network).estimate(frame, sparse)
+    assert depth.max() < 2.5 * sparse.depth.max()
+    free, _ = NetworkEstimator.of(network).estimate(frame, nothing(frame.camera.shape))
+    other, _ = NetworkEstimator.of(trained()).estimate(frame, nothing(frame.camera.shape))
+    assert (free > 5 * other).all(), 'without lidar nothing limits it'
