@@ -1,9 +1,11 @@
 """The experiment learns from what each cell is to have and no more, goes on where it stopped, says what it found."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -213,7 +215,8 @@ def test_claims_are_counted_by_seed(frames):
 
 
 def wait_for(cell, folder):
-    (folder / 'begun').touch()
+    (folder / 'begun.part').write_text(str(os.getpid()))
+    (folder / 'begun.part').rename(folder / 'begun')
     time.sleep(60)
     return {}
 
@@ -222,18 +225,45 @@ def name_length(cell, folder):
     return {'length': float(len(cell.name))}
 
 
-def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path):
-    cells = [Cell(name, {'name': name}) for name in ('a', 'bb', 'ccc')]
+@contextmanager
+def another_process(out, jobs, names):
+    """A process that is at cells of these names."""
     code = (
         f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n'
         'from test_training_experiment import wait_for\n'
         'from depth_ros_training.experiments.cells import Cell, run_cells\n'
-        f'from pathlib import Path\nrun_cells([Cell("bb", {{}})], Path({str(tmp_path)!r}), wait_for, 1, print)'
+        'from pathlib import Path\n'
+        f'run_cells([Cell(name, {{}}) for name in {names}], Path({str(out)!r}), wait_for, {jobs}, print)'
     )
     with subprocess.Popen([sys.executable, '-c', code], cwd=ROOT) as other:
-        while not (tmp_path / 'cells' / 'bb' / 'begun').exists():
+        while not all((out / 'cells' / name / 'begun').exists() for name in names):
             assert other.poll() is None
             time.sleep(0.05)
+        yield other
+
+
+def is_running(pid):
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
+def test_a_killed_experiment_leaves_no_process_behind(tmp_path):
+    names = ['a', 'bb']
+    with another_process(tmp_path, 2, names) as other:
+        workers = [int((tmp_path / 'cells' / name / 'begun').read_text()) for name in names]
+        other.kill()
+        other.wait()
+    deadline = time.monotonic() + 20
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path):
+    cells = [Cell(name, {'name': name}) for name in ('a', 'bb', 'ccc')]
+    with another_process(tmp_path, 1, ['bb']) as other:
         run_cells(cells, tmp_path, name_length, 1, print)
         assert set(results(cells, tmp_path)) == {'a', 'ccc'}
         other.kill()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,6 +125,7 @@ def run_cells(cells: Sequence[Cell], out: Path, work: Work, jobs: int, say: Call
 
 
 def _run_in_process(cells: Sequence[Cell], out: Path, work: Work, lines: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     failure: BaseException | None = None
     try:
         _run_some(cells, out, work, lines.put)
@@ -134,6 +137,12 @@ def _run_in_process(cells: Sequence[Cell], out: Path, work: Work, lines: Any) ->
         lines.put((failure,))
     except Exception:
         lines.put((TrainingError(str(failure)),))  # one that cannot travel between processes
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed cannot end its processes: they would train on for hours, unseen.
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _run_some(cells: Sequence[Cell], out: Path, work: Work, say: Callable[[str], None]) -> None:
