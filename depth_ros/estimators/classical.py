@@ -7,6 +7,7 @@ from numba import njit
 
 from depth_ros.estimators.planes import fit_planes, spread_planes
 from depth_ros.estimators.samples import NEAREST_STEP, collect, coverage
+from depth_ros.estimators.triangulation import columns_within, rows_within, sides
 from depth_ros.settings import ClassicalSettings
 from depth_ros.types import Frame, SparseDepth
 
@@ -25,6 +26,10 @@ _STD_PER_SPACING_OUTSIDE = 0.15
 _SLACK_PER_SPACING = 0.2
 # Triangles smaller than this (twice the area, px^2) are too thin to tell a slope.
 _MIN_AREA = 1e-3
+# Pixels by which rows of a triangle are wider than they are: rounding must leave no gap between triangles.
+_WIDER = 1e-3
+# Pixels per cell of the grid on which planes are spread: half the resolution is as good and four times as fast.
+_STEP = 2
 
 
 class ClassicalEstimator:
@@ -54,31 +59,27 @@ class ClassicalEstimator:
         std_per_pixel = np.float32(_STD_PER_GAP / frame.camera.fx)
         _render_triangles(
             samples.u, samples.v, samples.mesh_u, samples.mesh_v, samples.depth, samples.std, samples.spacing,
-            samples.triangles, sample_planes.roughness, planes, _STEP, mesh_share, std_per_pixel, depth, std,
+            samples.triangles, sample_planes.roughness, planes, mesh_share, std_per_pixel, depth, std,
         )
         _render_margin(
-            samples.u, samples.v, samples.depth, samples.std, samples.spacing, samples.nearest, NEAREST_STEP,
-            sample_planes.roughness, coverage(samples), planes, _STEP, std_per_pixel, depth, std,
+            samples.u, samples.v, samples.depth, samples.std, samples.spacing, samples.nearest,
+            sample_planes.roughness, coverage(samples), planes, std_per_pixel, depth, std,
         )
         return depth, std
-
-
-# Pixels per cell of the grid on which planes are spread: half the resolution is as good and four times as fast.
-_STEP = 2
 
 
 # What LLVM may do to floating point here; NaN keeps its meaning.
 _FASTMATH = {'contract', 'reassoc', 'arcp', 'nsz'}
 
 
-@njit(nogil=True, cache=True, fastmath=_FASTMATH)
-def _plane_at(planes, step, column, row):
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
+def _plane_at(planes, column, row):
     """Inverse depth of the plane that arrived at a pixel; NaN if none did."""
-    i, j = row // step, column // step
+    i, j = row // _STEP, column // _STEP
     return planes[i, j, 0] + planes[i, j, 1] * np.float32(column) + planes[i, j, 2] * np.float32(row)
 
 
-@njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _mix(linear, plane, low, high, mesh_share):
     """Mix both estimates of inverse depth at one pixel.
 
@@ -93,22 +94,17 @@ def _mix(linear, plane, low, high, mesh_share):
     return by_plane + mesh_share * (by_mesh - by_plane), abs(by_mesh - by_plane)
 
 
-@njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _render_triangles(
-    u, v, mesh_u, mesh_v, depth, std, spacing, triangles, roughness, planes, step, mesh_share, std_per_pixel,
+    u, v, mesh_u, mesh_v, depth, std, spacing, triangles, roughness, planes, mesh_share, std_per_pixel,
     out_depth, out_std,
 ):
     """Estimate all pixels inside of triangles."""
     height, width = out_depth.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        if mesh_v[b] < mesh_v[a] and mesh_v[b] <= mesh_v[c]:
-            a, b, c = b, c, a
-        elif mesh_v[c] < mesh_v[a]:
-            a, b, c = c, a, b
-        # Now a is the top. The row runs between the side a-c and the sides a-b and b-c, or the other way round.
-        top, bottom = mesh_v[a], max(mesh_v[b], mesh_v[c])
-        first_row, last_row = max(int(np.ceil(top)), 0), min(int(np.floor(bottom)), height - 1)
+        outline = sides(mesh_u, mesh_v, a, b, c)
+        first_row, last_row = rows_within(outline, height)
         if last_row < first_row:
             continue
         au, av, bu, bv, cu, cv = u[a], v[a], u[b], v[b], u[c], v[c]
@@ -120,43 +116,28 @@ def _render_triangles(
         if area > np.float32(_MIN_AREA):
             slope_u = ((inverse_b - inverse_a) * (cv - av) - (inverse_c - inverse_a) * (bv - av)) / area
             slope_v = ((inverse_c - inverse_a) * (bu - au) - (inverse_b - inverse_a) * (cu - au)) / area
-            middle = inverse_a
+            offset = inverse_a
         else:
             slope_u, slope_v = np.float32(0.0), np.float32(0.0)
-            middle = (inverse_a + inverse_b + inverse_c) / np.float32(3.0)
+            offset = (inverse_a + inverse_b + inverse_c) / np.float32(3.0)
         per_gap = np.float32(3.0) / max(spacing[a] + spacing[b] + spacing[c], np.float32(3.0))
         variance = max(std[a], std[b], std[c]) ** 2
         std_spread = np.float32(_STD_PER_SPREAD) * (one / low - one / high)
         std_share = std_per_pixel / per_gap + (
             np.float32(_STD_PER_ROUGHNESS / 3) * (roughness[a] + roughness[b] + roughness[c])
         )
-        down_ab, down_bc, down_ac = (
-            _columns_per_row(mesh_u, mesh_v, a, b), _columns_per_row(mesh_u, mesh_v, b, c),
-            _columns_per_row(mesh_u, mesh_v, a, c),
-        )
         for row in range(first_row, last_row + 1):
-            if mesh_v[b] <= mesh_v[c]:
-                long_side = mesh_u[a] + (row - top) * down_ac
-                other = (
-                    mesh_u[a] + (row - top) * down_ab if row < mesh_v[b] else mesh_u[c] + (row - bottom) * down_bc
-                )
-            else:
-                long_side = mesh_u[a] + (row - top) * down_ab
-                other = (
-                    mesh_u[a] + (row - top) * down_ac if row < mesh_v[c] else mesh_u[b] + (row - bottom) * down_bc
-                )
-            # A little wider: rounding must leave no gap between triangles.
-            left = max(int(np.ceil(min(long_side, other) - 1e-3)), 0)
-            right = min(int(np.floor(max(long_side, other) + 1e-3)), width - 1)
+            v_row = np.float32(row)
+            left, right = columns_within(outline, row, _WIDER, width)
             for column in range(left, right + 1):
-                du, dv = np.float32(column) - au, np.float32(row) - av
-                linear = min(max(middle + slope_u * du + slope_v * dv, low), high)
+                du, dv = np.float32(column) - au, v_row - av
+                linear = min(max(offset + slope_u * du + slope_v * dv, low), high)
                 square = du * du + dv * dv
-                du, dv = np.float32(column) - bu, np.float32(row) - bv
+                du, dv = np.float32(column) - bu, v_row - bv
                 square = min(square, du * du + dv * dv)
-                du, dv = np.float32(column) - cu, np.float32(row) - cv
+                du, dv = np.float32(column) - cu, v_row - cv
                 square = min(square, du * du + dv * dv)
-                estimate, disagreement = _mix(linear, _plane_at(planes, step, column, row), low, high, mesh_share)
+                estimate, disagreement = _mix(linear, _plane_at(planes, column, row), low, high, mesh_share)
                 model = (
                     np.float32(_STD_PER_DISAGREEMENT) * disagreement
                     + (np.float32(0.5) + np.sqrt(square) * per_gap) * (std_spread + std_share * estimate)
@@ -165,16 +146,9 @@ def _render_triangles(
                 out_std[row, column] = np.sqrt(variance + model * model)
 
 
-@njit(nogil=True, cache=True, fastmath=_FASTMATH)
-def _columns_per_row(u, v, begin, end):
-    """Columns that a side moves per row; 0 for a level side, which bounds no row."""
-    rows = v[end] - v[begin]
-    return (u[end] - u[begin]) / rows if rows != 0 else np.float32(0.0)
-
-
-@njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _render_margin(
-    u, v, depth, std, spacing, nearest, nearest_step, roughness, mask, planes, step, std_per_pixel, out_depth, out_std
+    u, v, depth, std, spacing, nearest, roughness, mask, planes, std_per_pixel, out_depth, out_std
 ):
     """Estimate the pixels that the measurements reach outside of triangles.
 
@@ -187,15 +161,15 @@ def _render_margin(
         for column in range(width):
             if not mask[row, column] or out_depth[row, column] > 0:
                 continue
-            i = nearest[row // nearest_step, column // nearest_step]
+            i = nearest[row // NEAREST_STEP, column // NEAREST_STEP]
             du, dv = np.float32(column) - u[i], np.float32(row) - v[i]
             away = np.sqrt(du * du + dv * dv) / max(spacing[i], one)
-            around = planes[row // step, column // step, 3]
+            around = planes[row // _STEP, column // _STEP, 3]
             if not around > 0:  # nothing arrived: the sample itself
                 around = one / depth[i]
             slack = one + np.float32(_SLACK_PER_SPACING) * away
             estimate, disagreement = _mix(
-                around, _plane_at(planes, step, column, row), around / slack, around * slack, np.float32(0.0)
+                around, _plane_at(planes, column, row), around / slack, around * slack, np.float32(0.0)
             )
             model = np.float32(_STD_PER_DISAGREEMENT) * disagreement + estimate * (
                 np.float32(_STD_PER_SPACING_OUTSIDE) * away + (np.float32(0.5) + away)

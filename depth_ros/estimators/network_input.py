@@ -13,6 +13,7 @@ from numba import njit
 
 from depth_ros.estimators.planes import fit_planes, spread_planes
 from depth_ros.estimators.samples import NEAREST_STEP, collect
+from depth_ros.estimators.triangulation import columns_within, rows_within, sides
 from depth_ros.geometry.camera import rays
 from depth_ros.networks.layout import (
     DISTANCE,
@@ -37,6 +38,7 @@ from depth_ros.types import Camera, Frame, SparseDepth
 _SCALE_PER_PIXEL = 1 / 70
 _REACH = ClassicalSettings().reach  # the candidates are those of the classical estimator as it comes
 _STEP = 2  # pixels per cell of the grid on which planes are spread
+_WIDER = 1e-4  # pixels by which rows of a triangle are wider than they are: rounding must leave no gap
 _PER_LENGTH = np.float32(1 / 8)
 _INSIDE, _OUTSIDE = np.float32(1.0), np.float32(0.5)
 
@@ -89,19 +91,20 @@ def encode(frame: Frame, sparse: SparseDepth, frame_rays: np.ndarray | None = No
         guide = np.ones((*padded, GUIDE_CHANNELS), dtype=np.float32)
         guide[..., REACHED] = 0
         return NetworkInput(image, directions, guide, focal_scale(frame.camera), frame.camera.shape)
-    guide = np.empty((*padded, GUIDE_CHANNELS), dtype=np.float32)
-    guide[..., REACHED] = 0
     samples = collect(frame, sparse)
     scale = float(np.median(samples.depth))
     planes = spread_planes(frame.image, samples, fit_planes(samples), _REACH, _STEP)
-    lowest, highest = _range_around(samples.depth, samples.triangles)
-    _draw_triangles(
-        samples.u, samples.v, samples.mesh_u, samples.mesh_v, samples.depth, samples.spacing, lowest, highest,
-        samples.triangles, planes, _STEP, np.float32(scale), height, width, guide,
-    )  # fmt: skip
-    _draw_outside(
-        samples.u, samples.v, samples.depth, samples.spacing, lowest, highest, samples.nearest, NEAREST_STEP, planes,
-        _STEP, np.float32(scale), height, width, guide,
+    inverse_depth = 1 / samples.depth
+    lowest, highest = _range_around(inverse_depth, samples.triangles)
+    guide = np.empty((*padded, GUIDE_CHANNELS), dtype=np.float32)
+    inside = _triangle_per_pixel(samples.mesh_u, samples.mesh_v, samples.triangles, height, width)
+    coefficients, limits = _planes_of_triangles(
+        samples.mesh_u, samples.mesh_v, inverse_depth, samples.spacing, lowest, highest, samples.triangles
+    )
+    # Unsigned: numba looks at every signed index whether it counts from the end.
+    _fill(
+        samples.u, samples.v, inverse_depth, samples.spacing, lowest, highest, samples.triangles.view(np.uint32),
+        inside, coefficients, limits, samples.nearest.view(np.uint32), planes, np.float32(scale), guide,
     )  # fmt: skip
     return NetworkInput(image, directions, guide, scale, frame.camera.shape)
 
@@ -124,20 +127,11 @@ def padded_shape(shape: tuple[int, int]) -> tuple[int, int]:
     return -(-shape[0] // STRIDE) * STRIDE, -(-shape[1] // STRIDE) * STRIDE
 
 
-@njit(nogil=True, cache=True, inline='always')
-def _within(inverse_depth, low, high, otherwise):
-    """Limit an inverse depth; NaN becomes ``otherwise``."""
-    if not inverse_depth >= low:
-        inverse_depth = low if inverse_depth < low else otherwise
-    return min(inverse_depth, high)
-
-
 @njit(nogil=True, cache=True)
-def _range_around(depth, triangles):
+def _range_around(own, triangles):
     """(N,) lowest and highest inverse depth of every sample and those that it shares a triangle with."""
-    lowest = np.float32(1.0) / depth
-    highest = lowest.copy()
-    own = lowest.copy()
+    lowest = own.copy()
+    highest = own.copy()
     for t in range(triangles.shape[0]):
         for i in range(3):
             a, b = triangles[t, i], triangles[t, (i + 1) % 3]
@@ -146,89 +140,102 @@ def _range_around(depth, triangles):
     return lowest, highest
 
 
-@njit(nogil=True, cache=True, inline='always')
-def _write(
-    guide, row, column, linear, cell, low, high, nearest, lowest, highest, distance, gap, reached, scale
-):
-    """Fill one pixel; all depths are inverse, ``distance`` is squared."""
-    plane = cell[0] + cell[1] * np.float32(column) + cell[2] * np.float32(row)
-    pixel = guide[row, column]
-    relative = np.float32(1.0) / linear
-    pixel[LINEAR] = linear * scale
-    pixel[PLANE] = _within(plane, low, high, linear) * relative
-    pixel[MEAN] = _within(cell[3], low, high, linear) * relative
-    pixel[NEAR] = high * relative
-    pixel[FAR] = low * relative
-    pixel[NEAREST] = nearest * relative
-    pixel[NEARER] = highest * relative
-    pixel[FARTHER] = lowest * relative
-    pixel[DISTANCE] = np.float32(1.0) + np.sqrt(distance) * _PER_LENGTH
-    pixel[SPACING] = np.float32(1.0) + gap * _PER_LENGTH
-    pixel[REACHED] = reached
-
-
 @njit(nogil=True, cache=True)
-def _draw_triangles(
-    u, v, mesh_u, mesh_v, depth, spacing, lowest, highest, triangles, planes, step, scale, height, width, guide
-):
-    """Fill the pixels inside of triangles."""
+def _triangle_per_pixel(mesh_u, mesh_v, triangles, height, width):
+    """(height, width) int32 index of the triangle that a pixel is in, -1 outside of all."""
+    inside = np.full((height, width), np.int32(-1))
+    for t in range(triangles.shape[0]):
+        outline = sides(mesh_u, mesh_v, triangles[t, 0], triangles[t, 1], triangles[t, 2])
+        first_row, last_row = rows_within(outline, height)
+        for row in range(first_row, last_row + 1):
+            left, right = columns_within(outline, row, _WIDER, width)
+            for column in range(left, right + 1):
+                inside[row, column] = t
+    return inside
+
+
+@njit(nogil=True, cache=True, error_model='numpy')
+def _planes_of_triangles(mesh_u, mesh_v, inverse_depth, spacing, lowest, highest, triangles):
+    """Inverse depth in every triangle.
+
+    Returns:
+        (T, 3) float64 offset, slope_u and slope_v of the plane through the corners; (T, 5) float32 lowest and highest
+        inverse depth of the corners and of all triangles around, and the spacing.
+    """
+    coefficients = np.empty((triangles.shape[0], 3), np.float64)
+    limits = np.empty((triangles.shape[0], 5), np.float32)
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        inverse_a, inverse_b, inverse_c = 1.0 / depth[a], 1.0 / depth[b], 1.0 / depth[c]
-        low, high = min(inverse_a, inverse_b, inverse_c), max(inverse_a, inverse_b, inverse_c)
         ua, va = np.float64(mesh_u[a]), np.float64(mesh_v[a])
         bu, bv, cu, cv = mesh_u[b] - ua, mesh_v[b] - va, mesh_u[c] - ua, mesh_v[c] - va
         area = bu * cv - bv * cu
-        if area <= 0:
-            continue
-        slope_u = ((inverse_b - inverse_a) * cv - (inverse_c - inverse_a) * bv) / area
-        slope_v = ((inverse_c - inverse_a) * bu - (inverse_b - inverse_a) * cu) / area
-        offset = inverse_a - slope_u * ua - slope_v * va
-        gap = (spacing[a] + spacing[b] + spacing[c]) / np.float32(3.0)
-        around_low = min(lowest[a], lowest[b], lowest[c])
-        around_high = max(highest[a], highest[b], highest[c])
-        top, bottom = min(mesh_v[a], mesh_v[b], mesh_v[c]), max(mesh_v[a], mesh_v[b], mesh_v[c])
-        for row in range(max(int(np.ceil(top)), 0), min(int(np.floor(bottom)), height - 1) + 1):
-            left, right = np.inf, -np.inf
-            for begin, end in ((a, b), (b, c), (c, a)):
-                v0, v1 = mesh_v[begin], mesh_v[end]
-                if min(v0, v1) <= row <= max(v0, v1):
-                    if v0 == v1:
-                        left, right = min(left, mesh_u[begin], mesh_u[end]), max(right, mesh_u[begin], mesh_u[end])
-                    else:
-                        crossing = mesh_u[begin] + (mesh_u[end] - mesh_u[begin]) * ((row - v0) / (v1 - v0))
-                        left, right = min(left, crossing), max(right, crossing)
-            for column in range(max(int(np.ceil(left - 1e-4)), 0), min(int(np.floor(right + 1e-4)), width - 1) + 1):
-                linear = min(max(offset + slope_u * column + slope_v * row, low), high)
-                to_a = (u[a] - column) ** 2 + (v[a] - row) ** 2
-                to_b = (u[b] - column) ** 2 + (v[b] - row) ** 2
-                to_c = (u[c] - column) ** 2 + (v[c] - row) ** 2
+        to_b, to_c = inverse_depth[b] - inverse_depth[a], inverse_depth[c] - inverse_depth[a]
+        slope_u, slope_v = (to_b * cv - to_c * bv) / area, (to_c * bu - to_b * cu) / area
+        coefficients[t, 0] = inverse_depth[a] - slope_u * ua - slope_v * va
+        coefficients[t, 1], coefficients[t, 2] = slope_u, slope_v
+        limits[t, 0] = min(inverse_depth[a], inverse_depth[b], inverse_depth[c])
+        limits[t, 1] = max(inverse_depth[a], inverse_depth[b], inverse_depth[c])
+        limits[t, 2] = min(lowest[a], lowest[b], lowest[c])
+        limits[t, 3] = max(highest[a], highest[b], highest[c])
+        limits[t, 4] = (spacing[a] + spacing[b] + spacing[c]) / np.float32(3.0)
+    return coefficients, limits
+
+
+@njit(nogil=True, cache=True, error_model='numpy')
+def _fill(
+    u, v, inverse_depth, spacing, lowest, highest, triangles, inside, coefficients, limits, nearest, planes, scale,
+    guide,
+):
+    """Fill all pixels: in triangles from their corners, elsewhere from the nearest sample, with the plane there."""
+    height, width = inside.shape
+    one = np.float32(1.0)
+    for row in range(guide.shape[0]):
+        r = min(row, height - 1)
+        v_row = np.float32(row)
+        for column in range(guide.shape[1]):
+            s = min(column, width - 1)
+            u_column = np.float32(column)
+            t = inside[r, s] if row < height and column < width else -1
+            if t >= 0:
+                a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                low, high = limits[t, 0], limits[t, 1]
+                around_low, around_high, gap = limits[t, 2], limits[t, 3], limits[t, 4]
+                plane = coefficients[t, 0] + coefficients[t, 1] * column + coefficients[t, 2] * row
+                linear = min(max(np.float32(plane), low), high)
+                to_a = (u[a] - u_column) ** 2 + (v[a] - v_row) ** 2
+                to_b = (u[b] - u_column) ** 2 + (v[b] - v_row) ** 2
+                to_c = (u[c] - u_column) ** 2 + (v[c] - v_row) ** 2
                 distance = min(to_a, to_b, to_c)
-                nearest = inverse_a if distance == to_a else (inverse_b if distance == to_b else inverse_c)
-                _write(
-                    guide, row, column, np.float32(linear), planes[row // step, column // step], np.float32(low),
-                    np.float32(high), np.float32(nearest), around_low, around_high, np.float32(distance), gap, _INSIDE,
-                    scale,
-                )  # fmt: skip
+                i = a if distance == to_a else (b if distance == to_b else c)
+                reached = _INSIDE
+            else:
+                i = nearest[r // NEAREST_STEP, s // NEAREST_STEP]
+                distance = (u[i] - u_column) ** 2 + (v[i] - v_row) ** 2
+                gap = max(spacing[i], one)
+                linear = inverse_depth[i]
+                slack = one + min(np.sqrt(distance) / gap, one)
+                low, high = linear / slack, linear * slack
+                around_low, around_high = min(low, lowest[i]), max(high, highest[i])
+                reached = _OUTSIDE
+            y, x = r // _STEP, s // _STEP
+            plane = planes[y, x, 0] + planes[y, x, 1] * u_column + planes[y, x, 2] * v_row
+            relative = one / linear
+            guide[row, column, LINEAR] = linear * scale
+            guide[row, column, PLANE] = _within(plane, low, high, linear) * relative
+            guide[row, column, MEAN] = _within(planes[y, x, 3], low, high, linear) * relative
+            guide[row, column, NEAR] = high * relative
+            guide[row, column, FAR] = low * relative
+            guide[row, column, NEAREST] = inverse_depth[i] * relative
+            guide[row, column, NEARER] = around_high * relative
+            guide[row, column, FARTHER] = around_low * relative
+            guide[row, column, DISTANCE] = one + np.sqrt(distance) * _PER_LENGTH
+            guide[row, column, SPACING] = one + gap * _PER_LENGTH
+            guide[row, column, REACHED] = reached
 
 
 @njit(nogil=True, cache=True)
-def _draw_outside(
-    u, v, depth, spacing, lowest, highest, nearest, fill_step, planes, step, scale, height, width, guide
-):
-    """Fill the pixels outside of triangles, from the nearest sample and the plane that got there."""
-    for row in range(guide.shape[0]):
-        for column in range(guide.shape[1]):
-            if guide[row, column, REACHED] > 0:
-                continue
-            r, c = min(row, height - 1), min(column, width - 1)
-            i = nearest[r // fill_step, c // fill_step]
-            distance = (u[i] - column) ** 2 + (v[i] - row) ** 2
-            gap = max(spacing[i], np.float32(1.0))
-            linear = np.float32(1.0) / depth[i]
-            slack = np.float32(1.0) + min(np.sqrt(distance) / gap, np.float32(1.0))
-            low, high = linear / slack, linear * slack
-            _write(
-                guide, row, column, linear, planes[r // step, c // step], low, high, linear, min(low, lowest[i]),
-                max(high, highest[i]), distance, gap, _OUTSIDE, scale,
-            )  # fmt: skip
+def _within(inverse_depth, low, high, otherwise):
+    """Limit an inverse depth; NaN becomes ``otherwise``."""
+    if not inverse_depth >= low:
+        inverse_depth = low if inverse_depth < low else otherwise
+    return min(inverse_depth, high)

@@ -31,6 +31,10 @@ _SHARES = (0.3, 0.2)
 _EDGE_CONTRAST = 4.0
 # Mean steps below this (grey levels) are noise: in a dark or flat image nothing is an edge.
 _MIN_MEAN_STEP = 1.0
+# Weights below have no digits left.
+_NO_WEIGHT = 1e-20
+# Stands for 0 where there is no sample: what decays to 0 passes through numbers that processors are slow with.
+_NEXT_TO_NOTHING = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +97,17 @@ def spread_planes(image: np.ndarray, samples: Samples, planes: SamplePlanes, rea
     across, down = _links(guide.reshape(*guide.shape[:2], -1))
     spacing_u, spacing_v = _typical_spacing(samples)
     strength = (reach / step) ** 2
-    cells = _scatter(
+    # Smoothing runs down the rows, all columns at once: across is smoothed on the transpose, where it begins.
+    across = cv2.transpose(across)
+    turned = _scatter(
         samples.u, samples.v, samples.depth, samples.row, samples.column, planes.slopes, planes.agreement, step,
         *guide.shape[:2],
     )
-    # Links are read along the direction of smoothing, which is down the rows: across is smoothed on the transpose.
-    across = np.ascontiguousarray(across.T)
-    turned = np.empty((cells.shape[0], cells.shape[2], cells.shape[1]), dtype=np.float32)
-    scratch = np.empty(cells.shape[1] * cells.shape[2], dtype=np.float32)
-    for share in _SHARES:
-        _transpose(cells, turned)
+    scratch = np.empty(guide.shape[0] * guide.shape[1], dtype=np.float32)
+    cells = np.empty((turned.shape[0], *guide.shape[:2]), dtype=np.float32)
+    for i, share in enumerate(_SHARES):
+        if i > 0:
+            _transpose(cells, turned)
         _smooth_down(turned, across, np.float32(share * strength * spacing_u * spacing_v), scratch)
         _transpose(turned, cells)
         _smooth_down(cells, down, np.float32(share * strength * spacing_v * spacing_v), scratch)
@@ -128,13 +133,10 @@ def _links(guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         across: (h, w) float32 in 0..1, from each cell to the next in its row, 0 in the last column.
         down: (h, w) float32 in 0..1, from each cell to the next in its column, 0 in the last row.
     """
-    across, down, mean = _steps(guide)
-    contrast = np.float32(_EDGE_CONTRAST * max(mean, _MIN_MEAN_STEP))
-    for steps in (across, down):
-        steps /= contrast
-        np.multiply(steps, steps, out=steps)
-        steps += 1
-        np.reciprocal(steps, out=steps)
+    across, down, mean = _steps(tuple(cv2.split(guide)))
+    per_contrast = np.float32(_EDGE_CONTRAST * max(mean, _MIN_MEAN_STEP)) ** -2
+    for links in (across, down):
+        _to_links(links, per_contrast)
     across[:, -1] = 0
     down[-1] = 0
     return across, down
@@ -162,8 +164,11 @@ def _extent(u, v, triangles, opposite):
 
 @njit(nogil=True, cache=True)
 def _neighbors(count, triangles, opposite):
-    """Neighbours of point i in the mesh: ``neighbors[start[i]:start[i + 1]]``."""
-    start = np.zeros(count + 1, np.int32)
+    """Neighbours of point i in the mesh: ``neighbors[start[i]:start[i + 1]]``.
+
+    Unsigned, as numba looks at every signed index whether it counts from the end.
+    """
+    start = np.zeros(count + 1, np.uint32)
     flat = triangles.reshape(-1)
     for half in range(len(flat)):
         start[flat[half] + 1] += 1
@@ -171,7 +176,7 @@ def _neighbors(count, triangles, opposite):
             start[flat[half - half % 3 + (half + 1) % 3] + 1] += 1
     for i in range(count):
         start[i + 1] += start[i]
-    neighbors = np.empty(start[count], np.int32)
+    neighbors = np.empty(start[count], np.uint32)
     filled = start[:-1].copy()
     for half in range(len(flat)):
         a, b = flat[half], flat[half - half % 3 + (half + 1) % 3]
@@ -183,48 +188,62 @@ def _neighbors(count, triangles, opposite):
     return start, neighbors
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True)
+def _find_near(p, start, neighbors, seen, found):
+    """Write p and the points within ``_HOPS`` edges of it to ``found``, nearest first, and return how many.
+
+    ``seen`` marks by p; ``found`` holds one place more than there are points. No branch in the inner loop: whether a
+    point was seen cannot be predicted.
+    """
+    seen[p] = p
+    found[0] = p
+    begin, size = 0, 1
+    for _ in range(_HOPS):
+        end = size
+        for i in range(begin, end):
+            if size >= _MAX_NEIGHBORS:
+                return _MAX_NEIGHBORS
+            q = found[i]
+            for j in range(start[q], start[q + 1]):
+                other = neighbors[j]
+                found[size] = other
+                size += seen[other] != p
+                seen[other] = p
+        begin = end
+    return min(size, _MAX_NEIGHBORS)
+
+
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=True)
 def _fit_planes(u, v, depth, start, neighbors):
     count = len(u)
-    slopes = np.zeros((count, 2), np.float32)
-    agreement = np.zeros(count, np.float32)
-    roughness = np.zeros(count, np.float32)
+    slopes = np.empty((count, 2), np.float32)
+    agreement = np.empty(count, np.float32)
+    roughness = np.empty(count, np.float32)
+    inverse_depth = np.float32(1.0) / depth
     seen = np.full(count, -1, np.int32)
-    found = np.empty(_MAX_NEIGHBORS, np.int32)
-    du = np.empty(_MAX_NEIGHBORS, np.float32)
-    dv = np.empty(_MAX_NEIGHBORS, np.float32)
-    dw = np.empty(_MAX_NEIGHBORS, np.float32)
-    closeness = np.empty(_MAX_NEIGHBORS, np.float32)
+    found = np.empty(count + 1, np.uint32)
+    # Loops of fixed length become vector instructions: what lies beyond the neighbours found has no weight.
+    du = np.zeros(_MAX_NEIGHBORS, np.float32)
+    dv = np.zeros(_MAX_NEIGHBORS, np.float32)
+    dw = np.zeros(_MAX_NEIGHBORS, np.float32)
+    closeness = np.zeros(_MAX_NEIGHBORS, np.float32)
     for p in range(count):
-        seen[p] = p
-        found[0] = p
-        begin, size = 0, 1
-        for _ in range(_HOPS):
-            end = size
-            if size == _MAX_NEIGHBORS:
-                break
-            for i in range(begin, end):
-                q = found[i]
-                for j in range(start[q], start[q + 1]):
-                    other = neighbors[j]
-                    if seen[other] != p and size < _MAX_NEIGHBORS:
-                        seen[other] = p
-                        found[size] = other
-                        size += 1
-            begin = end
-        own = np.float32(1.0) / depth[p]
+        size = _find_near(p, start, neighbors, seen, found)
         for i in range(1, size):
             q = found[i]
             du[i], dv[i] = u[q] - u[p], v[q] - v[p]
             # Residuals are shares of the sample's own inverse depth: no unit of depth enters the weights.
-            dw[i] = depth[p] / depth[q] - np.float32(1.0)
+            dw[i] = (depth[p] - depth[q]) * inverse_depth[q]
             closeness[i] = np.float32(1.0) / (du[i] * du[i] + dv[i] * dv[i])
+        for i in range(size, _MAX_NEIGHBORS):
+            closeness[i] = np.float32(0.0)
         slope_u, slope_v = np.float32(0.0), np.float32(0.0)
-        tolerance = np.float32(3.0 * _PLANE_TOLERANCE)  # before there is a plane, residuals hold its slope as well
+        # Before there is a plane, residuals hold its slope as well.
+        per_tolerance = np.float32(1 / (3 * _PLANE_TOLERANCE))
         for _ in range(_FIT_ROUNDS):
             uu = uv = vv = uw = vw = np.float32(0.0)
-            for i in range(1, size):
-                residual = (dw[i] - slope_u * du[i] - slope_v * dv[i]) / tolerance
+            for i in range(_MAX_NEIGHBORS):
+                residual = (dw[i] - slope_u * du[i] - slope_v * dv[i]) * per_tolerance
                 weight = closeness[i] / (np.float32(1.0) + residual * residual)
                 uu += weight * du[i] * du[i]
                 uv += weight * du[i] * dv[i]
@@ -235,12 +254,12 @@ def _fit_planes(u, v, depth, start, neighbors):
             determinant = (uu + ridge) * (vv + ridge) - uv * uv + np.float32(1e-30)
             slope_u = (uw * (vv + ridge) - vw * uv) / determinant
             slope_v = (vw * (uu + ridge) - uw * uv) / determinant
-            tolerance = np.float32(_PLANE_TOLERANCE)
-        slopes[p, 0], slopes[p, 1] = slope_u * own, slope_v * own
+            per_tolerance = np.float32(1 / _PLANE_TOLERANCE)
+        slopes[p, 0], slopes[p, 1] = slope_u * inverse_depth[p], slope_v * inverse_depth[p]
         agreeing, missing, total = np.float32(0.0), np.float32(0.0), np.float32(1e-30)
-        for i in range(1, size):
+        for i in range(_MAX_NEIGHBORS):
             residual = abs(dw[i] - slope_u * du[i] - slope_v * dv[i])
-            share = residual / tolerance
+            share = residual * per_tolerance
             agreeing += closeness[i] / (np.float32(1.0) + share * share)
             missing += closeness[i] * min(residual, np.float32(1.0))
             total += closeness[i]
@@ -250,47 +269,53 @@ def _fit_planes(u, v, depth, start, neighbors):
 
 @njit(nogil=True, cache=True)
 def _scatter(u, v, depth, row, column, slopes, agreement, step, height, width):
-    """(5, height, width) float32: weighted sums of offset, slope_u, slope_v, inverse depth and 1 over the samples."""
-    planes = np.zeros((5, height, width), np.float32)
+    """(5, width, height) float32: weighted sums of offset, slope_u, slope_v, inverse depth and 1 over the samples."""
+    planes = np.full((5, width, height), np.float32(_NEXT_TO_NOTHING))
     for i in range(len(u)):
         r, c = min(row[i] // step, height - 1), min(column[i] // step, width - 1)
         weight = max(agreement[i], np.float32(_MIN_AGREEMENT))
         inverse_depth = np.float32(1.0) / depth[i]
-        planes[0, r, c] += weight * (inverse_depth - slopes[i, 0] * u[i] - slopes[i, 1] * v[i])
-        planes[1, r, c] += weight * slopes[i, 0]
-        planes[2, r, c] += weight * slopes[i, 1]
-        planes[3, r, c] += weight * inverse_depth
-        planes[4, r, c] += weight
+        planes[0, c, r] += weight * (inverse_depth - slopes[i, 0] * u[i] - slopes[i, 1] * v[i])
+        planes[1, c, r] += weight * slopes[i, 0]
+        planes[2, c, r] += weight * slopes[i, 1]
+        planes[3, c, r] += weight * inverse_depth
+        planes[4, c, r] += weight
     return planes
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def _steps(guide):
-    """Euclidean step of colour to the next cell across and down, scaled to three channels, and the mean of both."""
-    height, width, channels = guide.shape
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=True)
+def _steps(channels):
+    """Square of the step of colour to the next cell across and down, scaled to three channels; mean size of both."""
+    height, width = channels[0].shape
     across = np.zeros((height, width), np.float32)
     down = np.zeros((height, width), np.float32)
-    scale = np.float32(3.0 / channels)
+    scale = np.float32(3.0 / len(channels))
     total = 0.0
     for r in range(height):
-        last_row = r == height - 1
+        below = min(r + 1, height - 1)
+        for channel in channels:
+            for c in range(width):
+                step = np.float32(channel[below, c]) - np.float32(channel[r, c])
+                down[r, c] += scale * step * step
+            for c in range(width - 1):
+                step = np.float32(channel[r, c + 1]) - np.float32(channel[r, c])
+                across[r, c] += scale * step * step
+        of_row = np.float32(0.0)
         for c in range(width):
-            right, below = np.float32(0.0), np.float32(0.0)
-            for k in range(channels):
-                here = np.float32(guide[r, c, k])
-                if c < width - 1:
-                    step = np.float32(guide[r, c + 1, k]) - here
-                    right += step * step
-                if not last_row:
-                    step = np.float32(guide[r + 1, c, k]) - here
-                    below += step * step
-            across[r, c] = np.sqrt(scale * right)
-            down[r, c] = np.sqrt(scale * below)
-            total += across[r, c] + down[r, c]
+            of_row += np.sqrt(across[r, c]) + np.sqrt(down[r, c])
+        total += of_row
     return across, down, total / (2 * height * width)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=True)
+def _to_links(squares, factor):
+    """Turn squares of steps into links, in place."""
+    for r in range(squares.shape[0]):
+        for c in range(squares.shape[1]):
+            squares[r, c] = np.float32(1.0) / (np.float32(1.0) + factor * squares[r, c])
+
+
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=True)
 def _smooth_down(planes, links, strength, scratch):
     """Solve (1 + strength L) x = planes in every column, L the Laplacian weighted by the links; in place.
 
@@ -323,7 +348,7 @@ def _smooth_down(planes, links, strength, scratch):
                 planes[k, r, c] += ratio[r, c] * planes[k, r + 1, c]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model='numpy')
 def _normalize(planes):
     """Divide the sums by the weight; what weighs next to nothing has no digits left and counts as unknown."""
     _, height, width = planes.shape
@@ -331,7 +356,7 @@ def _normalize(planes):
     for r in range(height):
         for c in range(width):
             weight = planes[4, r, c]
-            known = weight > np.float32(1e-20)
+            per_weight = np.float32(1.0) / weight if weight > np.float32(_NO_WEIGHT) else np.float32(np.nan)
             for k in range(4):
-                out[r, c, k] = planes[k, r, c] / weight if known else np.float32(np.nan)
+                out[r, c, k] = planes[k, r, c] * per_weight
     return out

@@ -215,16 +215,18 @@ def _gap_inward(u, v, corners):
 @njit(nogil=True, cache=True)
 def _farthest_neighbor(u, v, triangles, opposite):
     """Longest edge at each point; edges of the hull, which skip over bays, count only for points without others."""
+    # Squares of lengths until the end.
     inner = np.zeros(len(u), np.float32)
     outer = np.zeros(len(u), np.float32)
     for half in range(len(opposite)):
         t, i = half // 3, half % 3
         a, b = triangles[t, i], triangles[t, (i + 1) % 3]
-        length = np.float32(np.hypot(u[a] - u[b], v[a] - v[b]))
-        longest = inner if opposite[half] >= 0 else outer
-        longest[a] = max(longest[a], length)
-        longest[b] = max(longest[b], length)
+        square = (u[a] - u[b]) ** 2 + (v[a] - v[b]) ** 2
+        if opposite[half] >= 0:  # the other half is for b
+            inner[a] = max(inner[a], square)
+        else:
+            outer[a] = max(outer[a], square)
+            outer[b] = max(outer[b], square)
     for i in range(len(u)):
-        if inner[i] == 0:
-            inner[i] = outer[i]
+        inner[i] = np.sqrt(inner[i] if inner[i] > 0 else outer[i])
     return inner

@@ -313,3 +313,39 @@ def _peel(triangles, opposite, u, v, limit):
                 outline[size] = other
                 size += 1
     return keep
+
+
+@njit(nogil=True, cache=True, error_model='numpy')
+def sides(u, v, a, b, c):
+    """Sides of the triangle a, b, c (turning as in ``Mesh``), for ``rows_within`` and ``columns_within``."""
+    if v[b] < v[a] and v[b] <= v[c]:
+        a, b, c = b, c, a
+    elif v[c] < v[a]:
+        a, b, c = c, a, b
+    # Now a is the top. Rows run between the long side from top to bottom and, to its one side, the upper, then the
+    # lower.
+    middle, last = (b, c) if v[b] <= v[c] else (c, b)
+    u0, v0 = np.float64(u[a]), np.float64(v[a])
+    u1, v1 = np.float64(u[middle]), np.float64(v[middle])
+    u2, v2 = np.float64(u[last]), np.float64(v[last])
+    # Columns per row. A level side bounds no row.
+    down_long = (u2 - u0) / (v2 - v0) if v2 > v0 else 0.0
+    down_upper = (u1 - u0) / (v1 - v0) if v1 > v0 else 0.0
+    down_lower = (u2 - u1) / (v2 - v1) if v2 > v1 else 0.0
+    return u0, v0, v1, u2, v2, down_long, down_upper, down_lower
+
+
+@njit(nogil=True, cache=True)
+def rows_within(outline, height):
+    """First and last row of pixels in a triangle."""
+    return max(int(np.ceil(outline[1])), 0), min(int(np.floor(outline[4])), height - 1)
+
+
+@njit(nogil=True, cache=True)
+def columns_within(outline, row, wider, width):
+    """First and last column of pixels in a row of a triangle, which is ``wider`` to both sides than it is."""
+    top_u, top, middle, bottom_u, bottom, down_long, down_upper, down_lower = outline
+    long_side = top_u + (row - top) * down_long
+    other = top_u + (row - top) * down_upper if row < middle else bottom_u + (row - bottom) * down_lower
+    left, right = min(long_side, other) - wider, max(long_side, other) + wider
+    return max(int(np.ceil(left)), 0), min(int(np.floor(right)), width - 1)
