@@ -5,6 +5,7 @@ import pytest
 
 from depth_ros.errors import ShapeError
 from depth_ros.estimators.classical import ClassicalEstimator
+from depth_ros.estimators.planes import fit_planes, spread_planes
 from depth_ros.estimators.samples import collect, coverage
 from depth_ros.estimators.yardsticks import LinearEstimator, MorphologicalEstimator, NearestEstimator
 from depth_ros.settings import ClassicalSettings
@@ -291,3 +292,13 @@ def _boxes():
 
 def _at(truth, u, v):
     return truth[np.rint(v).astype(int), np.rint(u).astype(int)]
+
+
+def test_planes_are_unknown_where_none_arrives():
+    # What stands for 0 in the smoothing must stay below the least weight that counts.
+    samples = collect(make_frame(), make_sparse([5.0], [5.0], [250.0]))
+    planes = spread_planes(make_frame().image, samples, fit_planes(samples), reach=0.32, step=2)
+    assert planes[2, 2] == pytest.approx([1 / 250, 0, 0, 1 / 250], rel=1e-6, abs=1e-9)
+    known = np.isfinite(planes[..., 0])
+    assert planes[known][:, 3] == pytest.approx(1 / 250, rel=1e-5)
+    assert not known[-1, -1]
