@@ -25,6 +25,7 @@ from depth_ros.networks.layout import (
     NEAR,
     NEARER,
     NEAREST,
+    PER_PIXEL,
     PLANE,
     REACHED,
     SPACING,
@@ -39,7 +40,7 @@ _SCALE_PER_PIXEL = 1 / 70
 _REACH = ClassicalSettings().reach  # the candidates are those of the classical estimator as it comes
 _STEP = 2  # pixels per cell of the grid on which planes are spread
 _WIDER = 1e-4  # pixels by which rows of a triangle are wider than they are: rounding must leave no gap
-_PER_LENGTH = np.float32(1 / 8)
+_PER_LENGTH = np.float32(PER_PIXEL)
 _INSIDE, _OUTSIDE = np.float32(1.0), np.float32(0.5)
 
 

@@ -7,6 +7,7 @@ LINEAR, PLANE, MEAN, NEAR, FAR, NEAREST, NEARER, FARTHER, DISTANCE, SPACING, REA
 GUIDE_CHANNELS = 11
 # Channels that are depths the network may choose from; the first is absolute, the others are relative to it.
 CANDIDATES = (LINEAR, PLANE, MEAN, NEAR, FAR, NEAREST, NEARER, FARTHER)
+PER_PIXEL = 1 / 8  # of lengths: ``DISTANCE`` and ``SPACING`` are 1 + pixels * PER_PIXEL
 # The coarsest feature map has one cell per so many pixels; images are padded to a multiple of it.
 STRIDE = 32
 # Changes with anything that changes the values of the input: a network understands the input that it was trained on
