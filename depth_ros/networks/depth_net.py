@@ -58,8 +58,8 @@ _FIRST_LOGITS = {
     LINEAR: 1.0, PLANE: 1.5, MEAN: -1.0, NEAR: -2.0, FAR: -2.0, NEAREST: -2.0, NEARER: -4.0, FARTHER: -4.0,
 }  # fmt: skip
 _FIRST_LOG_STD = -2.5
-# Largest correction of log depth where all depths around a pixel are the same, and how far from a measurement, in pixels,
-# half of the largest is allowed. Chosen on simulated streets with cameras and lidars that are in no training.
+# Largest correction of log depth where all depths around a pixel are the same, and how far from a measurement, in
+# pixels, half of the largest is allowed. Chosen on simulated streets with cameras and lidars that are in no training.
 _CORRECTION, _CORRECTION_DISTANCE = 0.05, 16.0
 _IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
 _MIN_LOG_STD, _MAX_LOG_STD = -7.0, 2.0
