@@ -1,8 +1,6 @@
 """The parts of ``prepare``, each by itself: encoding, filters of points, agreement of edges, splits."""
 
-import zlib
 
-import cv2
 import numpy as np
 import pytest
 
@@ -10,7 +8,6 @@ from depth_ros.geometry.projection import ProjectedPoints, concatenate
 from depth_ros_training.data.accumulation import depth_image, drop_contradicted, drop_covered
 from depth_ros_training.data.agreement import EdgeAgreement
 from depth_ros_training.data.dataset import decode_depth, encode_depth, read_depth, write_depth
-from depth_ros_training.data.sparse_png import encode_sparse
 from depth_ros_training.data.splits import SplitOptions, assign_splits
 
 NS = 1_000_000_000
@@ -111,32 +108,6 @@ def test_a_surface_covers_what_is_behind_it_and_not_itself():
     drop_covered(both, (100, 100), 0.08, kept)
     assert kept[: len(wall)].all()
     assert kept[-2:].tolist() == [False, True]
-
-
-@pytest.mark.parametrize('share', [0.0, 0.03, 0.3, 1.0])
-def test_sparse_pngs_are_what_any_reader_takes(share):
-    rng = np.random.default_rng(0)
-    steps = np.where(rng.random((61, 203)) < share, rng.integers(0, 65536, (61, 203)), 0).astype(np.uint16)
-    steps[7], steps[9, :5] = 0, [1, 255, 256, 65280, 65535]
-    content = encode_sparse(steps)
-    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED), steps)
-    # OpenCV overlooks wrong checksums; zlib does not.
-    start = content.index(b'IDAT')
-    rows = zlib.decompress(content[start + 4 : content.index(b'IEND') - 8])
-    assert rows == b''.join(b'\0' + row.astype('>u2').tobytes() for row in steps)
-    assert int.from_bytes(content[-16:-12], 'big') == zlib.crc32(content[start:-16])
-
-
-def test_sparse_pngs_take_values_of_any_frequency():
-    # Frequencies that grow like Fibonacci's numbers make the deepest code, deeper than deflate allows.
-    counts = [1, 1]
-    while len(counts) < 24:
-        counts.append(counts[-1] + counts[-2])
-    values = np.repeat(np.arange(1, 25), counts).astype(np.uint16) * 257
-    steps = np.zeros(360 * 400, np.uint16)
-    steps[: len(values)] = np.random.default_rng(0).permutation(values)
-    image = cv2.imdecode(np.frombuffer(encode_sparse(steps.reshape(360, 400)), np.uint8), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(image.ravel(), steps)
 
 
 @pytest.mark.parametrize('share', [0.1, 0.9])

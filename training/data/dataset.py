@@ -33,7 +33,6 @@ from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.geometry.rigid import invert
 from depth_ros.types import Camera, Frame
 from depth_ros_training.data.sample import Sample, SourceImage, empty_points
-from depth_ros_training.data.sparse_png import encode_sparse
 
 INDEX = 'index.jsonl'
 PARTS = 'parts'  # what is done of a preparation, so that it can go on
@@ -43,6 +42,9 @@ SPLITS = ('train', 'val', 'test')
 NO_OVERLAP = 'no lidar point in the image'  # what such frames are counted as
 _MAX_STEPS = 65535
 _SPARSE = 0.6  # of the pixels; with more, what filters of PNG save is worth their time
+_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+# OpenCV lets them be left out from 4.12 on.
+_UNFILTERED = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, 'IMWRITE_PNG_FILTER') else []
 _JPEG_QUALITY = 95
 _MAGIC = {b'\xff\xd8': '.jpg', b'\x89P': '.png'}
 
@@ -84,11 +86,8 @@ def write_depth(path: Path, depth: np.ndarray) -> None:
         OutputError: it cannot be written.
     """
     steps = encode_depth(depth)
-    if np.count_nonzero(steps) < _SPARSE * steps.size:
-        content = encode_sparse(steps)
-    else:
-        options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-        content = cv2.imencode('.png', steps, options)[1]
+    sparse = np.count_nonzero(steps) < _SPARSE * steps.size
+    content = cv2.imencode('.png', steps, _PNG + _UNFILTERED if sparse else _PNG)[1]
     _write_bytes(path, content)
 
 
