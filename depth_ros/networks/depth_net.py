@@ -163,7 +163,10 @@ class DepthNet(nn.Module):
         linear = guide[:, LINEAR : LINEAR + 1]
         # Inverse depths, the candidates after the first relative to it.
         chosen = linear * (weights[:, :1] + (weights[:, 1:] * guide[:, PLANE : FARTHER + 1]).sum(dim=1, keepdim=True))
-        correction = _limited(outputs[:, -2:-1], guide)
+        correction = outputs[:, -2:-1]
+        if not self.training:
+            # A network that is limited in training, too, learns to press against the limits, and is worse elsewhere.
+            correction = _limited(correction, guide)
         log_depth = correction - chosen.log()
         log_std = outputs[:, -1:].clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
         coarse: tuple[Tensor, ...] = ()
