@@ -221,6 +221,7 @@ class _Adapting:
         if path.suffix == '.onnx':
             raise CheckpointError(f'{str(path)!r} is an export, which cannot be trained; name the .safetensors file')
         load_checkpoint(path)
+        self._estimator(path)  # whether it gives what it gave when it was made: fine-tuning first would be in vain
         return path.read_bytes()
 
     def _claim(self, start: bytes, overwrite: bool) -> None:
@@ -452,17 +453,12 @@ class _Adapting:
     def _estimators(self) -> dict[str, Any]:
         """The network before and after, as the robot runs it."""
         return {
-            name: create_estimator(
-                dataclasses.replace(
-                    self.settings,
-                    estimator=dataclasses.replace(
-                        self.settings.estimator, checkpoint=str(self.work / file), fallback=False
-                    ),
-                ),
-                'network',
-            )
-            for name, file in ((BEFORE, _BEFORE_FILE), (AFTER, _AFTER_FILE))
+            name: self._estimator(self.work / file) for name, file in ((BEFORE, _BEFORE_FILE), (AFTER, _AFTER_FILE))
         }
+
+    def _estimator(self, checkpoint: Path) -> Any:
+        estimator = dataclasses.replace(self.settings.estimator, checkpoint=str(checkpoint), fallback=False)
+        return create_estimator(dataclasses.replace(self.settings, estimator=estimator), 'network')
 
     def _keep(self, verdict: Verdict) -> Path:
         """Put the network where the user looks for it, by a name that tells whether to use it."""
