@@ -115,7 +115,9 @@ def _write(arguments: argparse.Namespace, cells: list, facts: dict) -> None:
     found = grid.results(cells, out)
     names = ' '.join(path.name for path in arguments.data)
     command = f'depth_ros_training experiment {arguments.experiment} --data {names} --out {out.name}'
-    command += f' --steps {arguments.steps}' * bool(arguments.steps) + ''.join(f' --set {text}' for text in arguments.set)
+    if arguments.steps:
+        command += f' --steps {arguments.steps}'
+    command += ''.join(f' --set {text}' for text in arguments.set)
     for name, text in (
         ('table.md', table.markdown(cells, found, facts, command)),
         ('table.csv', table.write_csv(cells, found)),
