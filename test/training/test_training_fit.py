@@ -54,6 +54,11 @@ def weights(path):
     return load_checkpoint(path)[0].state_dict()
 
 
+def distance(first, second):
+    # Single weights tell little: Adam turns a gradient of next to nothing, whose sign is rounding, into a full step.
+    return torch.cat([(first[name] - second[name]).ravel() for name in first]).norm()
+
+
 def test_it_overfits_two_scenes(data):
     settings = settings_of(
         data, run__steps=200, run__steps_per_epoch=100, optimizer__learning_rate=2e-3, data__crop_height=96,
@@ -156,8 +161,8 @@ def test_two_processes_learn_what_one_does(data):
     one = [sys.executable, *command, '--out', str(data / 'one')]
     subprocess.run(one, env=environment, capture_output=True, text=True, timeout=240, check=True)
     one, two = weights(data / 'one/last.safetensors'), weights(data / 'two/last.safetensors')
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5)
+    fit(SupervisedSystem, settings_of(data, optimizer__learning_rate=0.0), data, data / 'start', progress=False)
+    assert distance(two, one) < 0.1 * distance(one, weights(data / 'start/last.safetensors'))
     scores = [json.loads((data / run / 'best.json').read_text())['score'] for run in ('one', 'two')]
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
 
