@@ -24,6 +24,11 @@ _STD_PER_GAP = 0.25
 _STD_PER_SPACING_OUTSIDE = 0.15
 # There a plane may leave the mean depth around by this share per spacing of distance.
 _SLACK_PER_SPACING = 0.2
+# In a bay whose ends interpolate to more than that: this share of the difference is added, less where the bay is wider
+# than so many spacings of samples. Chosen on one street scene and 21 other drives at 32, 16 and 8 rings, where it lowers
+# RMSE in each and MAE in all but one.
+_BAY_SHARE = 0.7
+_BAY_WIDTH = 3.0
 # Triangles smaller than this (twice the area, px^2) are too thin to tell a slope.
 _MIN_AREA = 1e-3
 # Pixels by which rows of a triangle are wider than they are: rounding must leave no gap between triangles.
@@ -61,6 +66,10 @@ class ClassicalEstimator:
             samples.u, samples.v, samples.mesh_u, samples.mesh_v, samples.depth, samples.std, samples.spacing,
             samples.triangles, sample_planes.roughness, planes, mesh_share, std_per_pixel, depth, std,
         )
+        _render_bays(
+            samples.u, samples.v, samples.mesh_u, samples.mesh_v, samples.depth, samples.std, samples.spacing,
+            samples.bays, samples.nearest, sample_planes.roughness, planes, std_per_pixel, depth, std,
+        )
         _render_margin(
             samples.u, samples.v, samples.depth, samples.std, samples.spacing, samples.nearest,
             sample_planes.roughness, coverage(samples), planes, std_per_pixel, depth, std,
@@ -95,6 +104,26 @@ def _mix(linear, plane, low, high, mesh_share):
 
 
 @njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
+def _interpolation(u, v, depth, a, b, c):
+    """Inverse depth between three samples.
+
+    Returns:
+        Its value at ``a``, its slopes per column and row, and its least and largest value at the corners.
+    """
+    one = np.float32(1.0)
+    inverse_a, inverse_b, inverse_c = one / depth[a], one / depth[b], one / depth[c]
+    low, high = min(inverse_a, inverse_b, inverse_c), max(inverse_a, inverse_b, inverse_c)
+    # The mesh says which triangle a pixel is in, the points as measured say which plane that is.
+    bu, bv, cu, cv = u[b] - u[a], v[b] - v[a], u[c] - u[a], v[c] - v[a]
+    area = bu * cv - bv * cu
+    if area > np.float32(_MIN_AREA):
+        slope_u = ((inverse_b - inverse_a) * cv - (inverse_c - inverse_a) * bv) / area
+        slope_v = ((inverse_c - inverse_a) * bu - (inverse_b - inverse_a) * cu) / area
+        return inverse_a, slope_u, slope_v, low, high
+    return (inverse_a + inverse_b + inverse_c) / np.float32(3.0), np.float32(0.0), np.float32(0.0), low, high
+
+
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _render_triangles(
     u, v, mesh_u, mesh_v, depth, std, spacing, triangles, roughness, planes, mesh_share, std_per_pixel,
     out_depth, out_std,
@@ -107,19 +136,9 @@ def _render_triangles(
         first_row, last_row = rows_within(outline, height)
         if last_row < first_row:
             continue
-        au, av, bu, bv, cu, cv = u[a], v[a], u[b], v[b], u[c], v[c]
         one = np.float32(1.0)
-        inverse_a, inverse_b, inverse_c = one / depth[a], one / depth[b], one / depth[c]
-        low, high = min(inverse_a, inverse_b, inverse_c), max(inverse_a, inverse_b, inverse_c)
-        # The mesh says which triangle a pixel is in, the points as measured say which plane that is.
-        area = (bu - au) * (cv - av) - (bv - av) * (cu - au)
-        if area > np.float32(_MIN_AREA):
-            slope_u = ((inverse_b - inverse_a) * (cv - av) - (inverse_c - inverse_a) * (bv - av)) / area
-            slope_v = ((inverse_c - inverse_a) * (bu - au) - (inverse_b - inverse_a) * (cu - au)) / area
-            offset = inverse_a
-        else:
-            slope_u, slope_v = np.float32(0.0), np.float32(0.0)
-            offset = (inverse_a + inverse_b + inverse_c) / np.float32(3.0)
+        offset, slope_u, slope_v, low, high = _interpolation(u, v, depth, a, b, c)
+        au, av, bu, bv, cu, cv = u[a], v[a], u[b], v[b], u[c], v[c]
         per_gap = np.float32(3.0) / max(spacing[a] + spacing[b] + spacing[c], np.float32(3.0))
         variance = max(std[a], std[b], std[c]) ** 2
         std_spread = np.float32(_STD_PER_SPREAD) * (one / low - one / high)
@@ -147,33 +166,86 @@ def _render_triangles(
 
 
 @njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
-def _render_margin(
-    u, v, depth, std, spacing, nearest, roughness, mask, planes, std_per_pixel, out_depth, out_std
-):
-    """Estimate the pixels that the measurements reach outside of triangles.
+def _continuation(row, column, u, v, depth, spacing, nearest, roughness, planes, std_per_pixel):
+    """Estimate a pixel outside of triangles.
 
     The plane that arrives there goes on, but stays near the mean depth around: what lies between the ends of a bay is
     seldom the continuation of either.
+
+    Returns:
+        Depth and the std of the model in metres, and the index of the sample nearest to the pixel.
+    """
+    one = np.float32(1.0)
+    i = nearest[row // NEAREST_STEP, column // NEAREST_STEP]
+    du, dv = np.float32(column) - u[i], np.float32(row) - v[i]
+    away = np.sqrt(du * du + dv * dv) / max(spacing[i], one)
+    around = planes[row // _STEP, column // _STEP, 3]
+    if not around > 0:  # nothing arrived: the sample itself
+        around = one / depth[i]
+    slack = one + np.float32(_SLACK_PER_SPACING) * away
+    estimate, disagreement = _mix(
+        around, _plane_at(planes, column, row), around / slack, around * slack, np.float32(0.0)
+    )
+    model = np.float32(_STD_PER_DISAGREEMENT) * disagreement + estimate * (
+        np.float32(_STD_PER_SPACING_OUTSIDE) * away + (np.float32(0.5) + away)
+        * (np.float32(_STD_PER_ROUGHNESS) * roughness[i] + std_per_pixel * max(spacing[i], one))
+    )
+    return estimate, model, i
+
+
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
+def _render_bays(
+    u, v, mesh_u, mesh_v, depth, std, spacing, bays, nearest, roughness, planes, std_per_pixel, out_depth, out_std
+):
+    """Estimate the pixels in bays of the measurements.
+
+    There are more bays in front of which something stands than bays that something fills: where the line between their
+    ends is farther away than what is continued into them, the depth goes towards it.
     """
     height, width = out_depth.shape
-    one = np.float32(1.0)
+    for t in range(bays.shape[0]):
+        a, b, c = bays[t, 0], bays[t, 1], bays[t, 2]
+        outline = sides(mesh_u, mesh_v, a, b, c)
+        first_row, last_row = rows_within(outline, height)
+        if last_row < first_row:
+            continue
+        offset, slope_u, slope_v, low, high = _interpolation(u, v, depth, a, b, c)
+        longest = np.sqrt(max(
+            (u[b] - u[a]) ** 2 + (v[b] - v[a]) ** 2,
+            (u[c] - u[b]) ** 2 + (v[c] - v[b]) ** 2,
+            (u[a] - u[c]) ** 2 + (v[a] - v[c]) ** 2,
+        ))  # fmt: skip
+        gap = (spacing[a] + spacing[b] + spacing[c]) / np.float32(3.0)
+        share = np.float32(_BAY_SHARE) * min(np.float32(_BAY_WIDTH) * gap / longest, np.float32(1.0))
+        for row in range(first_row, last_row + 1):
+            left, right = columns_within(outline, row, _WIDER, width)
+            for column in range(left, right + 1):
+                if out_depth[row, column] > 0:
+                    continue
+                estimate, model, i = _continuation(
+                    row, column, u, v, depth, spacing, nearest, roughness, planes, std_per_pixel
+                )
+                inverse = offset + slope_u * (np.float32(column) - u[a]) + slope_v * (np.float32(row) - v[a])
+                farther = np.float32(1.0) / min(max(inverse, low), high) - estimate
+                if farther > 0:
+                    estimate += share * farther
+                    model += np.float32(_STD_PER_DISAGREEMENT) * (np.float32(1.0) - share) * farther
+                out_depth[row, column] = estimate
+                out_std[row, column] = np.sqrt(std[i] * std[i] + model * model)
+
+
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
+def _render_margin(
+    u, v, depth, std, spacing, nearest, roughness, mask, planes, std_per_pixel, out_depth, out_std
+):
+    """Estimate the pixels that the measurements reach outside of their hull."""
+    height, width = out_depth.shape
     for row in range(height):
         for column in range(width):
             if not mask[row, column] or out_depth[row, column] > 0:
                 continue
-            i = nearest[row // NEAREST_STEP, column // NEAREST_STEP]
-            du, dv = np.float32(column) - u[i], np.float32(row) - v[i]
-            away = np.sqrt(du * du + dv * dv) / max(spacing[i], one)
-            around = planes[row // _STEP, column // _STEP, 3]
-            if not around > 0:  # nothing arrived: the sample itself
-                around = one / depth[i]
-            slack = one + np.float32(_SLACK_PER_SPACING) * away
-            estimate, disagreement = _mix(
-                around, _plane_at(planes, column, row), around / slack, around * slack, np.float32(0.0)
-            )
-            model = np.float32(_STD_PER_DISAGREEMENT) * disagreement + estimate * (
-                np.float32(_STD_PER_SPACING_OUTSIDE) * away + (np.float32(0.5) + away)
-                * (np.float32(_STD_PER_ROUGHNESS) * roughness[i] + std_per_pixel * max(spacing[i], one))
+            estimate, model, i = _continuation(
+                row, column, u, v, depth, spacing, nearest, roughness, planes, std_per_pixel
             )
             out_depth[row, column] = estimate
             out_std[row, column] = np.sqrt(std[i] * std[i] + model * model)

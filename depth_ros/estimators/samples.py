@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from depth_ros.errors import ShapeError
-from depth_ros.estimators.triangulation import Mesh, subdivision, triangulate, without_bays
+from depth_ros.estimators.triangulation import Mesh, spans_bay, subdivision, triangulate
 from depth_ros.geometry.projection import nearest_per_pixel
 from depth_ros.types import Frame, SparseDepth
 
@@ -57,7 +57,12 @@ class Samples:
     @cached_property
     def triangles(self) -> np.ndarray:
         """(T, 3) int32 triangles of the mesh between whose corners depth may be interpolated: none across a bay."""
-        return without_bays(self.mesh, self.u, self.v, np.float32(_MAX_OUTLINE) * self.spacing)
+        return self.mesh.triangles[~self._spans_bay]
+
+    @property
+    def bays(self) -> np.ndarray:
+        """(B, 3) int32 the other triangles of the mesh, which span bays of the measurements."""
+        return self.mesh.triangles[self._spans_bay]
 
     @cached_property
     def nearest(self) -> np.ndarray:
@@ -71,6 +76,10 @@ class Samples:
         occupied = empty == 0
         by_label[labels[occupied]] = index[occupied]
         return by_label[labels]
+
+    @cached_property
+    def _spans_bay(self) -> np.ndarray:
+        return spans_bay(self.mesh, self.u, self.v, np.float32(_MAX_OUTLINE) * self.spacing)
 
     @property
     def mesh_u(self) -> np.ndarray:

@@ -265,8 +265,8 @@ def _sweep(x, y, order, seed, center):
     return triangles[:size].copy().reshape(-1, 3), opposite[:size].copy(), hull[:count].copy()
 
 
-def without_bays(mesh: Mesh, u: np.ndarray, v: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """Triangles of a mesh that do not span a bay of the point set.
+def spans_bay(mesh: Mesh, u: np.ndarray, v: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Which triangles of a mesh span a bay of the point set.
 
     The convex hull of lidar points bridges whatever the outermost ring leaves open, with triangles as long as the image
     is wide that join surfaces which have nothing in common. They are taken away from the outside inward, as long as a
@@ -279,20 +279,18 @@ def without_bays(mesh: Mesh, u: np.ndarray, v: np.ndarray, limit: np.ndarray) ->
         limit: (N,) float32 pixels: a side on the outline may be as long as the larger limit of its ends.
 
     Returns:
-        (T', 3) int32, a part of ``mesh.triangles``; possibly empty.
+        (T,) bool, by triangle of the mesh.
 
     Source: Duckham et al. 2008 (characteristic shapes), with a limit that follows the local spacing and without the
     demand that the outline stays one simple polygon.
     """
-    if len(mesh.triangles) == 0:
-        return mesh.triangles
-    return mesh.triangles[_peel(mesh.triangles, mesh.opposite, u, v, limit)]
+    return _peel(mesh.triangles, mesh.opposite, u, v, limit)
 
 
 @njit(nogil=True, cache=True)
 def _peel(triangles, opposite, u, v, limit):
-    """(T,) bool, False for triangles taken away."""
-    keep = np.ones(len(triangles), np.bool_)
+    """(T,) bool, True for triangles taken away."""
+    taken = np.zeros(len(triangles), np.bool_)
     outline = np.empty(len(opposite), np.int64)  # stack of half-edges; each enters once at most
     size = 0
     for half in range(len(opposite)):
@@ -304,15 +302,15 @@ def _peel(triangles, opposite, u, v, limit):
         t, i = outline[size] // 3, outline[size] % 3
         a, b = triangles[t, i], triangles[t, (i + 1) % 3]
         longest = max(limit[a], limit[b])
-        if not keep[t] or (u[a] - u[b]) ** 2 + (v[a] - v[b]) ** 2 <= longest * longest:
+        if taken[t] or (u[a] - u[b]) ** 2 + (v[a] - v[b]) ** 2 <= longest * longest:
             continue
-        keep[t] = False
+        taken[t] = True
         for side in range(3 * t, 3 * t + 3):
             other = opposite[side]
-            if other >= 0 and keep[other // 3]:
+            if other >= 0 and not taken[other // 3]:
                 outline[size] = other
                 size += 1
-    return keep
+    return taken
 
 
 @njit(nogil=True, cache=True, error_model='numpy')

@@ -96,6 +96,25 @@ def test_both_borders_of_the_image_are_near_their_own_side_of_the_hull():
     assert std[:, -3:].max() < 1.0  # 0.15 of the depth per spacing of distance
 
 
+def bay(middle, ends):
+    """Level rings, the upper ones with a gap in the middle: nothing was measured in it."""
+    u, v = rings()
+    lower, between = v > 50, (u > 60) & (u < 100)
+    kept = lower | ~between
+    return u[kept], v[kept], np.where(between, middle, ends)[kept]
+
+
+@pytest.mark.parametrize(('middle', 'ends', 'least'), [(5.0, 20.0, 14.0), (20.0, 5.0, 7.0)])
+def test_in_a_bay_the_farther_of_continuation_and_line_counts_more(middle, ends, least):
+    u, v, depth = bay(middle, ends)
+    estimate, std = ClassicalEstimator().estimate(make_frame(), make_sparse(u, v, depth))
+    line, _ = LinearEstimator().estimate(make_frame(), make_sparse(u, v, depth))
+    assert line[20, 80] == pytest.approx(ends, rel=0.05)
+    assert least < estimate[20, 80] <= 20
+    # What the other may be is within three std.
+    assert estimate[20, 80] - 3 * std[20, 80] < 6
+
+
 @pytest.mark.parametrize('estimator', ALL)
 def test_no_measurement_is_refused_in_one_line(estimator):
     with pytest.raises(ShapeError, match='no measurement') as caught:
