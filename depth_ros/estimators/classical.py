@@ -66,13 +66,13 @@ class ClassicalEstimator:
             samples.u, samples.v, samples.mesh_u, samples.mesh_v, samples.depth, samples.std, samples.spacing,
             samples.triangles, sample_planes.roughness, planes, mesh_share, std_per_pixel, depth, std,
         )
-        _render_bays(
-            samples.u, samples.v, samples.mesh_u, samples.mesh_v, samples.depth, samples.std, samples.spacing,
-            samples.bays, samples.nearest, sample_planes.roughness, planes, std_per_pixel, depth, std,
+        lines, shares = _across_bays(
+            samples.u, samples.v, samples.mesh_u, samples.mesh_v, samples.depth, samples.spacing, samples.bays,
+            samples.shape,
         )
         _render_margin(
             samples.u, samples.v, samples.depth, samples.std, samples.spacing, samples.nearest,
-            sample_planes.roughness, coverage(samples), planes, std_per_pixel, depth, std,
+            sample_planes.roughness, coverage(samples), planes, lines, shares, std_per_pixel, depth, std,
         )
         return depth, std
 
@@ -166,86 +166,70 @@ def _render_triangles(
 
 
 @njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
-def _continuation(row, column, u, v, depth, spacing, nearest, roughness, planes, std_per_pixel):
-    """Estimate a pixel outside of triangles.
-
-    The plane that arrives there goes on, but stays near the mean depth around: what lies between the ends of a bay is
-    seldom the continuation of either.
+def _across_bays(u, v, mesh_u, mesh_v, depth, spacing, bays, shape):
+    """Draw the lines between the ends of bays.
 
     Returns:
-        Depth and the std of the model in metres, and the index of the sample nearest to the pixel.
+        (H, W) float32 depth of the line, metres, 0 outside of bays; and (H, W) float32 how much it counts.
     """
-    one = np.float32(1.0)
-    i = nearest[row // NEAREST_STEP, column // NEAREST_STEP]
-    du, dv = np.float32(column) - u[i], np.float32(row) - v[i]
-    away = np.sqrt(du * du + dv * dv) / max(spacing[i], one)
-    around = planes[row // _STEP, column // _STEP, 3]
-    if not around > 0:  # nothing arrived: the sample itself
-        around = one / depth[i]
-    slack = one + np.float32(_SLACK_PER_SPACING) * away
-    estimate, disagreement = _mix(
-        around, _plane_at(planes, column, row), around / slack, around * slack, np.float32(0.0)
-    )
-    model = np.float32(_STD_PER_DISAGREEMENT) * disagreement + estimate * (
-        np.float32(_STD_PER_SPACING_OUTSIDE) * away + (np.float32(0.5) + away)
-        * (np.float32(_STD_PER_ROUGHNESS) * roughness[i] + std_per_pixel * max(spacing[i], one))
-    )
-    return estimate, model, i
-
-
-@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
-def _render_bays(
-    u, v, mesh_u, mesh_v, depth, std, spacing, bays, nearest, roughness, planes, std_per_pixel, out_depth, out_std
-):
-    """Estimate the pixels in bays of the measurements.
-
-    There are more bays in front of which something stands than bays that something fills: where the line between their
-    ends is farther away than what is continued into them, the depth goes towards it.
-    """
-    height, width = out_depth.shape
+    lines, shares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for t in range(bays.shape[0]):
         a, b, c = bays[t, 0], bays[t, 1], bays[t, 2]
         outline = sides(mesh_u, mesh_v, a, b, c)
-        first_row, last_row = rows_within(outline, height)
+        first_row, last_row = rows_within(outline, shape[0])
         if last_row < first_row:
             continue
         offset, slope_u, slope_v, low, high = _interpolation(u, v, depth, a, b, c)
-        longest = np.sqrt(max(
-            (u[b] - u[a]) ** 2 + (v[b] - v[a]) ** 2,
-            (u[c] - u[b]) ** 2 + (v[c] - v[b]) ** 2,
-            (u[a] - u[c]) ** 2 + (v[a] - v[c]) ** 2,
-        ))  # fmt: skip
+        longest = np.sqrt(
+            max(
+                (u[b] - u[a]) ** 2 + (v[b] - v[a]) ** 2,
+                (u[c] - u[b]) ** 2 + (v[c] - v[b]) ** 2,
+                (u[a] - u[c]) ** 2 + (v[a] - v[c]) ** 2,
+            )
+        )
         gap = (spacing[a] + spacing[b] + spacing[c]) / np.float32(3.0)
         share = np.float32(_BAY_SHARE) * min(np.float32(_BAY_WIDTH) * gap / longest, np.float32(1.0))
         for row in range(first_row, last_row + 1):
-            left, right = columns_within(outline, row, _WIDER, width)
+            at_row = offset + slope_v * (np.float32(row) - v[a])
+            left, right = columns_within(outline, row, _WIDER, shape[1])
             for column in range(left, right + 1):
-                if out_depth[row, column] > 0:
-                    continue
-                estimate, model, i = _continuation(
-                    row, column, u, v, depth, spacing, nearest, roughness, planes, std_per_pixel
-                )
-                inverse = offset + slope_u * (np.float32(column) - u[a]) + slope_v * (np.float32(row) - v[a])
-                farther = np.float32(1.0) / min(max(inverse, low), high) - estimate
-                if farther > 0:
-                    estimate += share * farther
-                    model += np.float32(_STD_PER_DISAGREEMENT) * (np.float32(1.0) - share) * farther
-                out_depth[row, column] = estimate
-                out_std[row, column] = np.sqrt(std[i] * std[i] + model * model)
+                inverse = at_row + slope_u * (np.float32(column) - u[a])
+                lines[row, column] = np.float32(1.0) / min(max(inverse, low), high)
+                shares[row, column] = share
+    return lines, shares
 
 
 @njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _render_margin(
-    u, v, depth, std, spacing, nearest, roughness, mask, planes, std_per_pixel, out_depth, out_std
+    u, v, depth, std, spacing, nearest, roughness, mask, planes, lines, shares, std_per_pixel, out_depth, out_std
 ):
-    """Estimate the pixels that the measurements reach outside of their hull."""
+    """Estimate the pixels that the measurements reach outside of triangles.
+
+    The plane that arrives there goes on, but stays near the mean depth around: what lies between the ends of a bay is
+    seldom the continuation of either. Where the line between the ends is farther away than that, the depth goes towards
+    it: more bays have something in front of them than are filled by it.
+    """
     height, width = out_depth.shape
+    one = np.float32(1.0)
     for row in range(height):
         for column in range(width):
             if not mask[row, column] or out_depth[row, column] > 0:
                 continue
-            estimate, model, i = _continuation(
-                row, column, u, v, depth, spacing, nearest, roughness, planes, std_per_pixel
+            i = nearest[row // NEAREST_STEP, column // NEAREST_STEP]
+            du, dv = np.float32(column) - u[i], np.float32(row) - v[i]
+            away = np.sqrt(du * du + dv * dv) / max(spacing[i], one)
+            around = planes[row // _STEP, column // _STEP, 3]
+            if not around > 0:  # nothing arrived: the sample itself
+                around = one / depth[i]
+            slack = one + np.float32(_SLACK_PER_SPACING) * away
+            estimate, disagreement = _mix(
+                around, _plane_at(planes, column, row), around / slack, around * slack, np.float32(0.0)
             )
-            out_depth[row, column] = estimate
+            model = np.float32(_STD_PER_DISAGREEMENT) * disagreement + estimate * (
+                np.float32(_STD_PER_SPACING_OUTSIDE) * away + (np.float32(0.5) + away)
+                * (np.float32(_STD_PER_ROUGHNESS) * roughness[i] + std_per_pixel * max(spacing[i], one))
+            )
+            farther, share = max(lines[row, column] - estimate, np.float32(0.0)), shares[row, column]
+            out_depth[row, column] = estimate + share * farther
+            model += np.float32(_STD_PER_DISAGREEMENT) * (one - share) * farther
             out_std[row, column] = np.sqrt(std[i] * std[i] + model * model)
