@@ -82,8 +82,9 @@ def test_it_overfits_two_scenes(data):
     assert facts['reference']
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data):
-    settings = settings_of(data, run__steps=9)
+@pytest.mark.parametrize('steps', [9, 10])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, steps):
+    settings = settings_of(data, run__steps=steps)
     fit(SupervisedSystem, settings, data, data / 'whole', progress=False)
 
     class Interrupted(SupervisedSystem):
@@ -96,6 +97,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data):
         fit(Interrupted, settings, data, data / 'parts', progress=False)
     fit(SupervisedSystem, settings, data, data / 'parts', progress=False)
     whole, parts = weights(data / 'whole/last.safetensors'), weights(data / 'parts/last.safetensors')
+    # Also where the last epoch is shorter.
+    assert load_checkpoint(data / 'whole/last.safetensors')[1]['step'] == steps
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     steps = [line.split(',') for line in (data / 'parts/log/metrics.csv').read_text().splitlines()]
     assert len(steps) > 1

@@ -36,6 +36,11 @@ class KeepBest(lightning.Callback):
         """Go on from there; files that are gone are forgotten."""
         self._kept = [(score, name) for score, name in state_dict['kept'] if (self._folder / name).exists()]
 
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Have the last steps validated, too, where they are less than an epoch: the trainer would just end."""
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write, and drop the worst."""
         if trainer.sanity_checking or not trainer.is_global_zero:
