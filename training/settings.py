@@ -116,6 +116,12 @@ class SelfSupervisionSettings:
         le=1e6,
     )
     neighbors: int = param(2, 'Images before and after that a sample is compared with, at most.', ge=0, le=8)
+    levels: int = param(
+        1,
+        'Sizes at which alignment compares the images, each half of the one before: small ones pull from afar.',
+        ge=1,
+        le=6,
+    )
     margin: int = param(
         48, 'By how much the other images reach beyond the crop on every side.', unit='px', ge=0, le=1024
     )

@@ -19,12 +19,12 @@ from training_scenes import rig_scene
 from depth_ros.errors import SettingsError
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.networks.checkpoint import load_checkpoint
-from depth_ros.networks.depth_net import DepthNet
+from depth_ros.networks.depth_net import DepthNet, Prediction
 from depth_ros.types import SparseDepth
 from depth_ros_training.data.store import SampleWriter
 from depth_ros_training.engine.fit import fit
 from depth_ros_training.settings import load
-from depth_ros_training.systems.semi_supervised import SemiSupervisedSystem
+from depth_ros_training.systems.semi_supervised import SemiSupervisedSystem, _Eye
 from depth_ros_training.systems.supervised import SupervisedSystem
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ view: {min_zoom: 1.0, max_zoom: 1.0, color: 0.0, gray: 0.0, blur: 0.0, noise: 0.
 optimizer: {warmup_steps: 20, average: 0.9, learning_rate: 0.001}
 loss: {berhu_depth: 1.0, berhu_inverse_depth: 0.1, alignment: 1.0, ssim: 1.0, left_right: 0.1, temporal: 1.0,
        smoothness: 0.01, gaussian: 0.1}
-self_supervision: {margin: 16, fade_in: 2.0}
+self_supervision: {margin: 16, fade_in: 2.0, levels: 2}
 run: {system: semi_supervised, steps: 6, steps_per_epoch: 3, precision: 32-true, threads: 1, keep: 1, pictures: 0}
 """
 BY_DEPTH = {
@@ -113,6 +113,35 @@ def test_each_mode_learns_depth(mode, data, tmp_path):
         depth, _ = estimator.estimate(rig.frame(), SparseDepth(nothing, nothing, nothing, nothing, rig.camera.shape))
         errors.append(float(np.abs(np.log(depth / truth)).mean()))
     assert errors[0] < 0.85 * errors[1]
+
+
+@pytest.mark.parametrize(('levels', 'pulled'), [(1, False), (4, True)])
+def test_alignment_of_small_images_pulls_from_afar(data, levels, pulled):
+    # A wall at 10 m, textured as fine as the eye sees and as coarse as trees, seen by a pair 0.5 m apart: its disparity
+    # is 10 pixels. At half the depth it is 20, and the fine texture, which repeats every 6, fits best at 22.
+    height, width, margin, focal = 64, 192, 32, 200.0
+    sides = (torch.arange(side + 2.0 * margin) for side in (height, width))
+    rows, columns = torch.meshgrid(*sides, indexing='ij')
+
+    def wall(shift):
+        fine = torch.sin((columns + shift) * 2 * torch.pi / 6 + rows / 3)
+        coarse = torch.sin((columns + shift) * 2 * torch.pi / 90)
+        image = 0.5 + 0.2 * (fine + coarse)
+        return torch.stack([image, image, image, torch.ones_like(image)])[None]
+
+    left, right = wall(0.0), wall(10.0)
+    inner = slice(margin, margin + height), slice(margin, margin + width)
+    rays = torch.stack([columns - margin - width / 2, rows - margin - height / 2], dim=-1)[inner] / focal
+    log_depth = torch.full((1, 1, height, width), float(np.log(5.0)), requires_grad=True)
+    eye = _Eye(
+        Prediction(log_depth, torch.zeros_like(log_depth), ()), rays[None], torch.ones(1, 1, 1, 1),
+        left[:, :3, inner[0], inner[1]], torch.ones(1, 1, height, width, dtype=torch.bool), left,
+    )  # fmt: skip
+    transform = torch.tensor([[[1.0, 0, 0, -0.5], [0, 1, 0, 0], [0, 0, 1, 0]]])
+    intrinsics = torch.tensor([[focal, focal, width / 2 + margin, height / 2 + margin]])
+    system = SemiSupervisedSystem(fresh(), settings_of(data, self_supervision__levels=levels), [])
+    system._alignment(eye, right, transform, intrinsics).backward()
+    assert (log_depth.grad.sum() < 0) == pulled  # descent makes it deeper
 
 
 def fresh():

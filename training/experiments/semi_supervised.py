@@ -43,7 +43,7 @@ FIGURES = ('abs_rel', 'rmse', 'mae', 'delta1')
 # (share of the frames with lidar, share of their points), in percent; those that tell most come first.
 LIDAR = ((20, 100), (12.5, 100), (100, 100), (5, 100), (1, 100), (100, 10), (100, 1))
 _SHUFFLED = ((20, 100),)
-_WIDTH = 416  # pixels of the images that all of it is done on
+_WIDTH = 256  # pixels of the images that all of it is done on
 _MAX_TRAIN, _MAX_TEST = 200, 60
 _STEPS = 200, 6000  # least and most
 _BUSY = 0.85  # share of the time that goes into steps; the rest starts, judges and writes
@@ -52,11 +52,10 @@ _BY_IMAGES = {'loss.alignment': 2.0, 'loss.smoothness': 0.02}
 # Differences from the defaults, weights as in config/training/semi_supervised.yaml. Nothing is chosen by validation:
 # that would be supervision. The last weights count.
 _SETTINGS: dict[str, Any] = {
-    'data.sources': ['1 samples train'],
     'data.validation': ['1 samples validation'],
-    'data.crop_height': 96,
-    'data.crop_width': 320,
-    'data.batch': 4,
+    'data.crop_height': 64,
+    'data.crop_width': 224,
+    'data.batch': 2,  # many small steps: what is compared shows late
     'data.workers': 0,  # as many cells at a time as there are cores
     'view.min_zoom': 0.9,
     'view.max_zoom': 1.2,
@@ -70,6 +69,7 @@ _SETTINGS: dict[str, Any] = {
     'loss.likelihood': 0.0,
     'self_supervision.fade_in': 10.0,
     'self_supervision.neighbors': 0,
+    'self_supervision.levels': 4,  # ours; the paper aligns at one size
     'optimizer.learning_rate': 0.0004,
     'optimizer.average': 0.99,
     'run.system': 'semi_supervised',
@@ -271,6 +271,16 @@ def training_samples(samples: Sequence[Sample], facts: Mapping[str, Any]) -> lis
     return chosen
 
 
+def _folders(facts: Mapping[str, Any]) -> list[str]:
+    """Where the samples of a cell are: ``labelled`` have lidar."""
+    names = []
+    if facts['mode'] != 'self':
+        names.append('labelled')
+    if facts['mode'] != 'supervised' and facts['frames'] < 100:
+        names.append('unlabelled')
+    return names
+
+
 def cell_settings(facts: Mapping[str, Any], steps: int, encoder: str, changes: Mapping[str, Any]) -> TrainingSettings:
     """Settings of a cell.
 
@@ -281,8 +291,11 @@ def cell_settings(facts: Mapping[str, Any], steps: int, encoder: str, changes: M
         changes: further differences.
     """
     by_depth, by_images = facts['mode'] != 'self', facts['mode'] != 'supervised'
+    # Lidar in half of the samples, however few frames have it; else a tenth of the steps would see any.
+    sources = [f'1 samples {name}' for name in _folders(facts)]
     values = {
         **_SETTINGS,
+        'data.sources': sources,
         'network.encoder': encoder,
         'network.pretrained': encoder != 'conv',
         **(_BY_DEPTH if by_depth else {}),
@@ -325,7 +338,7 @@ def run_cell(cell: Cell, folder: Path, out: Path, steps: int, encoder: str, chan
     test = SampleFolder(data / 'test')
     figures = judge(NetworkEstimator.of(network), test)
     # Samples and the state to resume from take a hundred times the space of what came of them.
-    for name in ('train', 'validation', 'run/state'):
+    for name in ('labelled', 'unlabelled', 'validation', 'run/state'):
         shutil.rmtree(folder / name, ignore_errors=True)
     return {**figures, 'steps': header['step'], 'frames_with_lidar': with_lidar, 'test_frames': len(test)}
 
@@ -334,13 +347,19 @@ def _write(folder: Path, samples: Sequence[Sample], facts: Mapping[str, Any]) ->
     """Write the samples of a cell; returns how many have lidar."""
     samples = [samples[number] for number in range(len(samples))]
     chosen = training_samples(samples, facts)
-    # Training wants something to validate on; nothing is chosen by it.
-    for name, some in (('train', chosen), ('validation', [dataclasses.replace(_with_rings(samples), others=())])):
+    labelled = [sample for sample in chosen if len(sample.points)]
+    parts = {
+        'labelled': labelled,
+        'unlabelled': [sample for sample in chosen if not len(sample.points)],
+        # Training wants something to validate on; nothing is chosen by it.
+        'validation': [dataclasses.replace(_with_rings(samples), others=())],
+    }
+    for name in (*_folders(facts), 'validation'):
         if not (folder / name / 'index.json').is_file():
             with SampleWriter(folder / name) as writer:
-                for sample in some:
+                for sample in parts[name]:
                     writer.add(sample)
-    return sum(len(sample.points) > 0 for sample in chosen)
+    return len(labelled)
 
 
 def _with_rings(samples: Sequence[Sample]) -> Sample:

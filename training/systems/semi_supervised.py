@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from depth_ros.networks.depth_net import Prediction
 from depth_ros_training.data.source_views import REFERENCE, STEREO, TEMPORAL
@@ -166,16 +167,12 @@ class SemiSupervisedSystem(SupervisedSystem):
         if not len(left.image):
             # Zero, and a part of the graph all the same.
             return dict.fromkeys(_NEEDS['a stereo partner'], left.prediction.log_depth.sum())
-        there, back = (
-            project(eye.depth, eye.rays, matrix, intrinsics)
-            for eye, matrix in ((left, transform), (right, invert(transform)))
-        )
         total: dict[str, Tensor] = {}
-        for eye, other, projection in ((left, right, there), (right, left, back)):
+        for eye, other, matrix in ((left, right, transform), (right, left, invert(transform))):
+            projection = project(eye.depth, eye.rays, matrix, intrinsics)
             part: dict[str, Tensor] = {}
             if 'alignment' in self._weights:
-                warped, seen = _read(smooth(other.source), projection, eye.known)
-                part['alignment'] = alignment_l1(smooth(eye.image), warped, seen)
+                part['alignment'] = self._alignment(eye, other.source, matrix, intrinsics)
             if 'ssim' in self._weights:
                 warped, seen = _read(other.source, projection, eye.known)
                 part['ssim'] = appearance(eye.image, warped, seen)
@@ -187,6 +184,24 @@ class SemiSupervisedSystem(SupervisedSystem):
             for name, value in part.items():
                 total[name] = total.get(name, 0.0) + value
         return total
+
+    def _alignment(self, eye: _Eye, source: Tensor, transform: Tensor, intrinsics: Tensor) -> Tensor:
+        """Mean over the sizes of the images."""
+        levels = self._settings.self_supervision.levels
+        image, known, rays, depth = eye.image, eye.known, eye.rays, eye.depth
+        total = 0.0
+        for level in range(levels):
+            if level:
+                image, source = functional.avg_pool2d(image, 2), functional.avg_pool2d(source, 2)
+                known = functional.avg_pool2d(known.float(), 2) == 1
+                depth = 1 / functional.avg_pool2d(1 / depth, 2)
+                rays = functional.avg_pool2d(rays.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+                # The middle of the first of the new pixels lies between the first two of the old ones.
+                intrinsics = (intrinsics - intrinsics.new_tensor([0, 0, 0.5, 0.5])) / 2
+            projection = project(depth, rays, transform, intrinsics)
+            warped, seen = _read(smooth(source), projection, known)
+            total = total + alignment_l1(smooth(image), warped, seen)
+        return total / levels
 
     def _temporal(self, eye: _Eye, images: Tensor, sources: dict[str, Tensor], margin: int) -> Tensor:
         """Each pixel against the best of the images before and after."""
