@@ -208,13 +208,15 @@ class Progress:
             return
         self._last = now
         share = min(done / max(total, 1), 1.0)
-        left = (now - self._started) / max(done, 1) * max(total - done, 0)
+        text = f'{done}/{total} images'
+        if done:  # before that nothing tells how long one takes
+            text += f', {(now - self._started) / done * max(total - done, 0):.0f} s left'
         if self._terminal:
             bar = '█' * round(30 * share) + '░' * (30 - round(30 * share))
-            print(f'\r{bar} {done}/{total} images, {left:.0f} s left ', end='', file=sys.stderr, flush=True)
+            print(f'\r{bar} {text} ', end='', file=sys.stderr, flush=True)
             self._shown = True
         elif done < total:
-            print(f'{done}/{total} images, {left:.0f} s left', file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the line of the bar."""

@@ -310,3 +310,12 @@ def test_what_runs_a_method_and_what_it_stands_in_for_is_said(street, tmp_path, 
     capsys.readouterr()
     assert evaluate_bag(street, tmp_path / 'b', '--params', tmp_path / 'node.yaml') == 0
     assert 'classical in place of network' in capsys.readouterr().out
+
+
+def test_progress_tells_the_time_that_is_left_once_it_can_know(monkeypatch, capsys):
+    seconds = iter([0.0, 6.0, 12.0])
+    monkeypatch.setattr(evaluate_command.time, 'monotonic', lambda: next(seconds))
+    progress = evaluate_command.Progress()
+    progress(0, 10)
+    progress(4, 10)
+    assert capsys.readouterr().err.splitlines() == ['0/10 images', '4/10 images, 18 s left']

@@ -102,7 +102,7 @@ def test_the_result_is_what_evaluate_says_of_the_file(data, adapted, tmp_path):
 
 def test_known_samples_are_mixed_in_and_other_bags_judged(adapted):
     settings = json.loads((adapted / 'work' / 'run' / 'settings.json').read_text())
-    assert settings['data']['sources'] == ['0.7 dataset dataset train', '0.3 samples replay']
+    assert settings['data']['sources'] == ['0.6 dataset dataset train', '0.4 samples replay']
     rows = json.loads((adapted / 'adaptation.json').read_text())['rows']
     assert {(row['recordings'], row['held_out']) for row in rows} == {('held out', True), ('small', False)}
 

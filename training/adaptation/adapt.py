@@ -54,7 +54,7 @@ ADAPTED, REFUSED = 'adapted.safetensors', 'not_recommended.safetensors'
 WORK = 'work'
 _REQUEST, _PLAN = 'request.json', 'plan.json'
 _BEFORE_FILE, _AFTER_FILE = 'before.safetensors', 'after.safetensors'
-_REPLAY_SHARE = 0.3
+_REPLAY_SHARE = 0.4
 _VALIDATIONS = 5
 _NUM_VALIDATION_IMAGES = 8
 _NUM_JUDGED_IMAGES = 60  # per bag and density; more of a recording says little more
@@ -65,7 +65,7 @@ _BANDS = 64  # of rows, in the place of rings
 _SETTINGS: dict[str, Any] = {
     'run.system': 'semi_supervised',
     'run.keep': 1,
-    'data.batch': 4,
+    'data.batch': 2,  # of few frames many small steps learn more per minute than few large ones
     'loss.gradient': 0.0,  # recordings have no dense truth
     'loss.alignment': 1.0,
     'loss.temporal': 0.2,
