@@ -21,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from depth_ros.bags.recording import Recording
 from depth_ros.errors import (
     BagError,
     CheckpointError,
@@ -38,8 +39,7 @@ from depth_ros.networks.layout import STRIDE
 from depth_ros.networks.weights import CHECKPOINT
 from depth_ros.settings import Settings, from_flat
 from depth_ros_training.adaptation.verdict import AFTER, BEFORE, Row, Verdict, judge, pool
-from depth_ros_training.data.dataset import DatasetFolder, Index, read_index
-from depth_ros_training.data.datasets import read_source
+from depth_ros_training.data.dataset import INDEX, DatasetFolder, Index, read_index
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans
 from depth_ros_training.data.prepare import prepare
 from depth_ros_training.data.sample import Sample
@@ -199,6 +199,7 @@ class _Adapting:
                 f'no lidar in {", ".join(str(plan.path) for plan in plans)}: nothing could judge the network; adapt '
                 'with at least one bag with sensor_msgs/PointCloud2, or name its topic (--points)'
             )
+        self._check_what_is_read_late()
         self._claim(start, overwrite)
         if not (self.work / _BEFORE_FILE).is_file():
             with whole_file(self.work / _BEFORE_FILE) as path:
@@ -223,6 +224,15 @@ class _Adapting:
         load_checkpoint(path)
         self._estimator(path)  # whether it gives what it gave when it was made: fine-tuning first would be in vain
         return path.read_bytes()
+
+    def _check_what_is_read_late(self) -> None:
+        """Other bags are read after the training only, which would be in vain if one of them could not be."""
+        for bag in self.options.also:
+            with Recording(bag, settings=self.settings) as recording:
+                if not recording.selection.points:
+                    raise BagError(f'bag {str(bag)!r} (--also) has no lidar, so nothing could judge; leave it out')
+        if self.options.replay is not None:
+            self._open_replay()
 
     def _claim(self, start: bytes, overwrite: bool) -> None:
         """Make the folder, or check that what is in it is this adaptation."""
@@ -337,14 +347,16 @@ class _Adapting:
 
     def _replay(self) -> str:
         """The samples to be mixed in, as a source. Paths in sources have no spaces, hence the link."""
-        folder, link = self.options.replay.resolve(), self.work / 'replay'
-        kind = 'dataset train' if (folder / 'index.jsonl').is_file() else 'samples'
+        link = self.work / 'replay'
         with output_errors(link):
             if not link.is_symlink():
-                link.symlink_to(folder)
-        source = f'{_REPLAY_SHARE:g} {kind.split()[0]} replay{kind[len(kind.split()[0]) :]}'
-        read_source(source, self.work)
-        return source
+                link.symlink_to(self.options.replay.resolve())
+        kind, split = ('dataset', ' train') if isinstance(self._open_replay(), DatasetFolder) else ('samples', '')
+        return f'{_REPLAY_SHARE:g} {kind} replay{split}'
+
+    def _open_replay(self) -> DatasetFolder | SampleFolder:
+        folder = self.options.replay
+        return DatasetFolder(folder, 'train') if (folder / INDEX).is_file() else SampleFolder(folder)
 
     def _write_validation(self) -> None:
         """A few images of the part that chooses, as samples; all of them would take longer than the training."""
