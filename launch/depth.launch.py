@@ -1,4 +1,7 @@
-"""Depth from a camera and a lidar: ``ros2 launch depth_ros depth.launch.py image:=/camera/image points:=/lidar``."""
+"""Depth from a camera and a lidar.
+
+``ros2 launch depth_ros depth.launch.py image:=/camera/image camera_info:=/camera/camera_info points:=/lidar``
+"""
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
