@@ -60,7 +60,7 @@ class _Members(ctypes.Structure):
         ('name', ctypes.c_char_p),
         ('count', ctypes.c_uint32),
         ('size', ctypes.c_size_t),
-        ('has_key', ctypes.c_bool),
+        ('has_key', ctypes.c_size_t),  # a bool and its padding
         ('members', ctypes.POINTER(_Member)),
         ('initialize', ctypes.c_void_p),
         ('finalize', ctypes.c_void_p),
@@ -88,6 +88,9 @@ def _made_of_path() -> type:
     type(Path).__import_type_support__()
     fastrtps, introspection = _copy(_TypeSupport, _handle(_FASTRTPS)), _copy(_TypeSupport, _handle(_INTROSPECTION))
     callbacks, members = _copy(_Callbacks, fastrtps.data), _copy(_Members, introspection.data)
+    # Before Jazzy there is no ``has_key`` but an address in its place; what is next would be read from anywhere.
+    if members.has_key > 1:
+        raise ValueError('tables of a release before Jazzy')
     if (callbacks.name, members.name, members.count, members.members[1].name) != (b'Path', b'Path', 2, b'poses'):
         raise ValueError
     callbacks.namespace, members.namespace = b'tf2_msgs::msg', b'tf2_msgs__msg'

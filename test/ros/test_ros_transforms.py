@@ -1,5 +1,6 @@
 """TF on a running node: static, moving, missing, late, lagging, stopped; by tf2_ros where that is installed."""
 
+import ctypes
 import importlib.util
 import re
 import time
@@ -20,6 +21,7 @@ from sensor_msgs.msg import Image
 from depth_ros.geometry.rigid import parse_transform
 from depth_ros.messages.image import read_rows
 from depth_ros.messages.odometry import fill_transform
+from depth_ros.ros import tf_message
 from depth_ros.ros.tf_message import tf_message_type
 
 NS = 10**9
@@ -207,3 +209,19 @@ def test_a_transform_that_is_not_finite_is_passed_over(robot):
     robot.refused('no_transform')
     robot.static('camera', robot.lidar, lidar_ahead())
     assert robot.depth_at_last() == pytest.approx(8.0, abs=1e-3)
+
+
+def test_tables_of_a_release_before_jazzy_are_refused_and_not_read(monkeypatch):
+    """They do not say whether there are keys; the address of the members is in that place, and code where that was."""
+    support = tf_message._copy(tf_message._TypeSupport, tf_message._handle('introspection_c'))
+    members = tf_message._copy(tf_message._Members, support.data)
+    in_place_of_has_key = ctypes.c_void_p.from_buffer(members, tf_message._Members.has_key.offset)
+    in_place_of_has_key.value = ctypes.addressof(members.members[0])
+    support.data, real = ctypes.addressof(members), tf_message._handle
+    monkeypatch.setattr(
+        tf_message,
+        '_handle',
+        lambda kind, *of: ctypes.addressof(support) if (kind, of) == ('introspection_c', ()) else real(kind, *of),
+    )
+    with pytest.raises(ValueError, match='before Jazzy'):
+        tf_message._made_of_path()
