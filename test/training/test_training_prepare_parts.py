@@ -4,11 +4,17 @@
 import numpy as np
 import pytest
 
+from depth_ros.geometry.camera import model_arguments
 from depth_ros.geometry.projection import ProjectedPoints, concatenate
-from depth_ros_training.data.accumulation import depth_image, drop_contradicted, drop_covered
+from depth_ros.geometry.rigid import TransformTree, parse_transform
+from depth_ros.settings import Settings
+from depth_ros.types import Camera, Frame, LidarScan, Pose
+from depth_ros_training.data import accumulation
+from depth_ros_training.data.accumulation import SweepWindow, depth_image, drop_contradicted, drop_covered
 from depth_ros_training.data.agreement import EdgeAgreement
 from depth_ros_training.data.dataset import decode_depth, encode_depth, read_depth, write_depth
 from depth_ros_training.data.splits import SplitOptions, assign_splits
+from depth_ros_training.data.sweep_kernels import into_image, range_image, ring_spacing, to_middle
 
 NS = 1_000_000_000
 
@@ -124,3 +130,99 @@ def test_of_points_in_one_pixel_the_nearest_is_drawn():
     assert depth[0, 1] == 5
     assert depth[1, 3] == 7
     assert np.isfinite(depth).sum() == 2
+
+
+def rings_around(count, per_ring, firing_by_firing=False):
+    """A cloud of rings two degrees apart, 10 m away: points and ring of each."""
+    azimuth, elevation = np.linspace(-np.pi, np.pi, per_ring, endpoint=False), np.radians(2.0) * np.arange(count)
+    ring, azimuth = np.meshgrid(np.arange(count), azimuth, indexing='xy' if firing_by_firing else 'ij')
+    ring, azimuth, elevation = ring.ravel(), azimuth.ravel(), elevation[ring.ravel()]
+    flat = np.cos(elevation)
+    points = 10 * np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=1)
+    return points.astype(np.float32), ring.astype(np.uint16)
+
+
+@pytest.mark.parametrize('no_return', [np.nan, np.inf, 0.0, np.finfo(np.float32).max])
+def test_what_did_not_return_does_not_tell_how_far_rings_are_apart(no_return):
+    points, ring = rings_around(16, 100)
+    sky = (ring >= 5) & (np.arange(len(ring)) % 100 < 70)
+    points[sky] = no_return
+    assert np.degrees(ring_spacing(points, ring)) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_all_rings_of_a_large_cloud_are_looked_at_in_whatever_order_they_are_stored():
+    for firing_by_firing in (False, True):
+        points, ring = rings_around(16, 1800, firing_by_firing)
+        found = accumulation._elevation_bin(LidarScan(0, points, 'lidar', ring=ring))
+        assert np.degrees(found) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_a_point_beyond_all_numbers_is_no_return():
+    """Some drivers say so by the largest float32; turned, it would be infinite, and in no cell of a range image."""
+    points = np.full((2, 3), np.finfo(np.float32).max, np.float32)
+    points[0] = 3, 4, 0
+    turned = parse_transform('a b 0 0 0 0 0 0.342898 0.939373')[2]
+    moved = np.empty((2, 3), np.float32)
+    count = to_middle(points, np.zeros(0, np.int32), turned[None, :3], 0.0, 1.0, np.array([1.0, 0.0, 0.0]), -1.0, moved)
+    assert count == 1
+    ranges = range_image(moved[:count], np.radians(1.0))
+    assert ranges[np.isfinite(ranges)].tolist() == pytest.approx([5.0])
+
+
+def test_a_point_beside_the_camera_has_no_depth_even_if_no_least_depth_is_set():
+    camera = Camera(64, 48, 40, 40, 32, 24)
+    points, static = np.array([[1, 1, 0], [0, 0, 7]], np.float32), np.ones(2, np.bool_)
+    u, v, depth, kept = (*np.empty((3, 2), np.float32), np.empty(2, np.bool_))
+    arguments = *model_arguments(camera), camera.width, camera.height, 0.0, 250.0
+    assert into_image(points, static, np.eye(4)[:3], *arguments, u, v, depth, kept, 0) == 1
+    assert (u[0], v[0], depth[0]) == (32, 24, 7)
+
+
+class Approach:
+    """A robot that drives towards a wall at 1 m/s, ten sweeps and images per second."""
+
+    camera = Camera(64, 48, 40, 40, 32, 24, 'camera')
+
+    def __init__(self):
+        transforms = TransformTree()
+        transforms.add(*parse_transform('base camera 0 0 0 -0.5 0.5 -0.5 0.5'))
+        transforms.add(*parse_transform('base lidar 0 0 0 0 0 0 1'))
+        self.window = SweepWindow(Settings(), transforms, NS // 2)
+
+    def drive(self, numbers, lag=0, origin=0.0):
+        """Sweeps and poses of these tenths of a second; poses so many tenths late, and so far from the origin."""
+        y, z = (values.ravel() for values in np.meshgrid(np.linspace(-8, 8, 40), np.linspace(-5, 5, 16)))
+        ring = np.repeat(np.arange(16, dtype=np.uint16), 40)
+        for number in numbers:
+            wall = np.stack([np.full(y.shape, 20 - 0.1 * number), y, z], axis=1).astype(np.float32)
+            self.window.add_scan(LidarScan(int(number * NS / 10), wall, 'lidar', ring=ring))
+            pose = np.eye(4)
+            pose[0, 3] = 0.1 * (number - lag) + origin
+            self.window.add_pose(Pose(int((number - lag) * NS / 10), pose, 'odom', 'base'))
+
+    def accumulated(self, number):
+        """What is brought into the image of this tenth of a second."""
+        image = np.zeros(self.camera.shape, np.uint8)
+        return self.window.accumulate(Frame(int(number * NS / 10), image, 'mono8', self.camera))
+
+
+def test_a_sweep_whose_poses_come_late_is_used_once_they_are_there():
+    robot = Approach()
+    robot.drive(range(16), lag=3)
+    for number in range(5, 25):
+        found = robot.accumulated(number)
+        assert found is not None, number
+        assert found.num_sweeps >= 9, number
+        np.testing.assert_allclose(found.points.depth, 20 - 0.1 * number, atol=1e-4)
+        robot.drive([number + 11], lag=3)
+
+
+@pytest.mark.parametrize('start', [0.5, 3000])
+def test_poses_from_before_time_jumped_back_are_forgotten(start):
+    """As when a simulation starts again: its clock and odometry do, not long or long after the times that come now."""
+    robot = Approach()
+    robot.drive(start + np.arange(100), origin=5.0)
+    robot.drive(range(100))
+    found = robot.accumulated(40.3)
+    assert found is not None
+    np.testing.assert_allclose(found.points.depth, 20 - 4.03, atol=1e-4)

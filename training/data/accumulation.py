@@ -32,6 +32,7 @@ from depth_ros_training.data.sweep_kernels import (
 )
 
 _NS = 1_000_000_000
+_JUMP_NS = 2 * _NS  # stamps that go back by more are a recording that starts again
 # A sweep from less than this away shows nothing that the others do not.
 _MIN_STEP = 0.05  # metres
 # When a sweep's points are looked at again, before and after, in units of the reach: soon, so that the same things are
@@ -46,7 +47,6 @@ _VIEW_SLACK = math.radians(15.0)
 _STRIP, _RING_GAPS = 2.0, 2.5  # in units of the spacing of points along a ring, and of rings
 # Cells in which points cover each other: in units of the spacing of points, and pixels.
 _CELL, _MIN_CELL, _MAX_CELL = 1.5, 2.0, 12.0
-_NEAR = 3.0  # metres; nearer points are looked at wherever they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class SweepWindow:
         self._given = trajectory is not None
         self._trajectory = Trajectory(60 * _NS) if trajectory is None else trajectory
         self._scans: deque[LidarScan] = deque()
-        self._sweeps: dict[int, _Sweep | None] = {}
+        self._sweeps: dict[int, _Sweep] = {}
         self._columns, self._kept = np.empty((3, 0), np.float32), np.empty(0, np.bool_)
 
     @property
@@ -164,15 +164,19 @@ class SweepWindow:
 
     def add_scan(self, scan: LidarScan) -> None:
         """Take in a sweep; when time jumps back (a bag that loops) those before are forgotten."""
-        if self._scans and scan.mid_ns < self._scans[-1].mid_ns - 2 * _NS:
+        if self._scans and scan.mid_ns < self._scans[-1].mid_ns - _JUMP_NS:
             self._scans.clear()
             self._sweeps.clear()
         self._scans.append(scan)
 
     def add_pose(self, pose: Pose) -> None:
-        """Take in a pose, if poses were not given."""
-        if not self._given:
-            self._trajectory.add(pose)
+        """Take in a pose, if poses were not given; when time jumps back those before are forgotten."""
+        if self._given:
+            return
+        newest = self._trajectory.last_stamp_ns
+        if newest is not None and pose.stamp_ns < newest - _JUMP_NS:
+            self._trajectory.clear()
+        self._trajectory.add(pose)
 
     def forget_before(self, stamp_ns: int) -> None:
         """Drop the sweeps that images from this time on do not need."""
@@ -282,9 +286,12 @@ class SweepWindow:
 
     def _sweep(self, scan: LidarScan, camera: Camera) -> _Sweep | None:
         """The points of a scan in view of the camera, at the middle of the sweep; None where its poses are missing."""
-        if scan.mid_ns not in self._sweeps:
-            self._sweeps[scan.mid_ns] = self._moved_to_middle(scan, camera)
-        return self._sweeps[scan.mid_ns]
+        sweep = self._sweeps.get(scan.mid_ns)
+        if sweep is None:
+            sweep = self._moved_to_middle(scan, camera)
+            if sweep is not None:  # else its poses may come yet: odometry may lag by more than it is extrapolated
+                self._sweeps[scan.mid_ns] = sweep
+        return sweep
 
     def _moved_to_middle(self, scan: LidarScan, camera: Camera) -> _Sweep | None:
         settings = self._settings.motion
@@ -368,7 +375,7 @@ def drop_covered(points: ImagePoints, shape: tuple[int, int], margin: float, kep
 
 
 def _half_view(camera: Camera) -> float:
-    """Angle between the axis and the farthest corner, rad; of a wide lens half a turn."""
+    """Angle between the axis and the farthest corner, rad; half a turn where the image is not rectified."""
     if camera.model != 'none':
         return math.pi
     u = max(camera.cx, camera.width - camera.cx) / camera.fx
@@ -384,6 +391,8 @@ def _elevation_bin(scan: LidarScan) -> float:
         if found is None:
             return _UNKNOWN_ELEVATION_BIN
         ring = found[0]
-    some = max(len(points) // _ENOUGH, 1)
-    spacing = ring_spacing(points[::some], ring[::some])
+    # Spread evenly over the cloud, which may be stored firing by firing: every n-th point would miss rings where n and
+    # their number share a factor.
+    some = np.rint(np.linspace(0, len(points) - 1, min(len(points), _ENOUGH))).astype(np.int64)
+    spacing = ring_spacing(points[some], ring[some])
     return max(spacing, _MIN_ELEVATION_BIN) if spacing > 0 else _UNKNOWN_ELEVATION_BIN

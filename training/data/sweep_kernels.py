@@ -11,6 +11,9 @@ from depth_ros.geometry.camera import NONE, distort
 
 AZIMUTH_BIN = math.radians(0.5)
 _NEAR = 3.0  # metres; nearer points are looked at wherever they are
+# Metres; what is farther is a driver's way to say that there was no return (the largest float32, say), and may be
+# infinite once it is moved, which is in no cell.
+_FAR = 1e6
 _COLUMNS = int(2 * math.pi / AZIMUTH_BIN)
 # The arc tangent of 0 to 1 as an odd polynomial, least squares on Chebyshev nodes: off by 2e-10 rad at most, and ten
 # times as fast as that of the C library, since loops over it are vectorised.
@@ -23,6 +26,10 @@ _ARC = (
 
 @njit(nogil=True, cache=True, inline='always')
 def _angle(y, x):
+    """Angle of (x, y) from the x axis, within [-pi, pi] rad, off by 2e-10 at most; of NaN or infinity it says nothing.
+
+    The sign of a zero does not count, unlike with ``atan2``: 0 at the origin, pi on the negative x axis.
+    """
     across, along = abs(y), abs(x)
     longer = max(across, along)
     ratio = min(across, along) / longer if longer > 0 else 0.0
@@ -40,7 +47,7 @@ def _angle(y, x):
 
 @njit(nogil=True, cache=True)
 def to_middle(points, offsets, knots, start_ns, step_ns, axis, min_cosine, moved):
-    """Bring the points in view to the middle of their sweep; write them to ``moved``, return how many they are."""
+    """Bring the returns in view to the middle of their sweep; write them to ``moved``, return how many they are."""
     used = 0
     last = knots.shape[0] - 1
     k, share = 0, 0.0
@@ -48,7 +55,7 @@ def to_middle(points, offsets, knots, start_ns, step_ns, axis, min_cosine, moved
         px, py, pz = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
         distance = math.sqrt(px * px + py * py + pz * pz)
         along = px * axis[0] + py * axis[1] + pz * axis[2]
-        if not (distance > 0 and distance < np.inf) or (distance > _NEAR and along < min_cosine * distance):
+        if not (distance > 0 and distance < _FAR) or (distance > _NEAR and along < min_cosine * distance):
             continue
         if last > 0:
             position = (np.float64(offsets[i]) - start_ns) / step_ns
@@ -86,12 +93,14 @@ def _polar(points, t, elevation_bin, columns):
 @njit(nogil=True, cache=True)
 def ring_spacing(points, ring):
     """Median angle between the median elevations of neighbouring rings, rad; 0 where there are not two."""
-    elevation, finite = np.empty(points.shape[0], np.float64), np.empty(points.shape[0], np.bool_)
+    elevation, returned = np.empty(points.shape[0], np.float64), np.empty(points.shape[0], np.bool_)
     for i in range(points.shape[0]):
         x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
-        elevation[i] = _angle(z, math.sqrt(x * x + y * y))
-        finite[i] = np.isfinite(elevation[i])
-    ring, elevation = ring[finite], elevation[finite]
+        flat = x * x + y * y
+        distance = math.sqrt(flat + z * z)
+        elevation[i] = _angle(z, math.sqrt(flat))
+        returned[i] = distance > 0 and distance < _FAR
+    ring, elevation = ring[returned], elevation[returned]
     ends = np.cumsum(np.bincount(ring)) if len(ring) else np.zeros(0, np.int64)
     by_ring, places = np.empty(len(ring)), ends.copy()
     for i in range(len(ring)):
@@ -105,7 +114,7 @@ def ring_spacing(points, ring):
         start = end
     if count < 2:
         return 0.0
-    return np.median(np.abs(np.diff(np.sort(medians[:count]))))
+    return np.median(np.diff(np.sort(medians[:count])))
 
 
 @njit(nogil=True, cache=True)
@@ -173,7 +182,7 @@ def into_image(
     for i in range(points.shape[0]):
         px, py, pz = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
         z = t[2, 0] * px + t[2, 1] * py + t[2, 2] * pz + t[2, 3]
-        if not (z >= min_depth and z <= max_depth):
+        if not (z > 0 and z >= min_depth and z <= max_depth):  # the least depth may be 0
             continue
         x = (t[0, 0] * px + t[0, 1] * py + t[0, 2] * pz + t[0, 3]) / z
         y = (t[1, 0] * px + t[1, 1] * py + t[1, 2] * pz + t[1, 3]) / z
