@@ -158,6 +158,8 @@ def test_the_command_fills_the_grid_piece_by_piece(frames, tmp_path, capsys):
     table = capsys.readouterr().out
     assert '3 of 16 cells are done' in table
     assert 'missing' in table
+    assert '--seeds 1 --encoder conv --steps 3 --set data.' in table
+    assert '3 steps of 2 crops' in table
     found = {path.parent.name: path.read_text() for path in (tmp_path / 'out' / 'cells').glob('*/result.json')}
     assert set(found) == {f'real_{mode}_f20_p100_s0' for mode in ('supervised', 'semi', 'shuffled')}
     assert json.loads(found['real_supervised_f20_p100_s0'])['frames_with_lidar'] == 2
@@ -210,6 +212,7 @@ def test_claims_are_counted_by_seed(frames):
     text = markdown(cells, found, {
         'arms': {'real': {'train': {'frames': 8, 'recordings': ['a']}, 'test': {'frames': 2, 'recordings': ['b']}}},
         'pace': {'step': 0.1}, 'steps': 3, 'encoder': 'conv', 'num_seeds': 2, 'minutes': 120, 'jobs': 2,
+        'batch': 2,
     }, 'command')  # fmt: skip
     assert '| 20 % of the frames | semi-supervised | 0 of 2 | missing | missing |' in text
 

@@ -188,6 +188,12 @@ def test_checkpoints_are_scored_beside_classical_methods(data, capsys):
     assert rows['1/4', best][0] == pytest.approx(figures['mae_4'], rel=0.05)
 
 
+def test_a_score_without_images_is_refused(capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['score', 'best.safetensors'])
+    assert 'one of the arguments --config --frames is required' in capsys.readouterr().err
+
+
 def test_every_training_configuration_loads():
     paths = sorted((ROOT / 'config/training').glob('*.yaml'))
     assert paths

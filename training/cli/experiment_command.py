@@ -109,17 +109,21 @@ def _chosen(cells: list, text: str) -> list:
 def _write(arguments: argparse.Namespace, cells: list, facts: dict) -> None:
     """Table, as markdown, CSV and JSON, and plot of all that is done."""
     from depth_ros_training.experiments import cells as grid
+    from depth_ros_training.experiments import semi_supervised as experiment
     from depth_ros_training.experiments import table
 
     out = arguments.out
     found = grid.results(cells, out)
     names = ' '.join(path.name for path in arguments.data)
     command = f'depth_ros_training experiment {arguments.experiment} --data {names} --out {out.name}'
+    command += f' --seeds {arguments.seeds} --encoder {arguments.encoder}'
     if arguments.steps:
         command += f' --steps {arguments.steps}'
     command += ''.join(f' --set {text}' for text in arguments.set)
+    changes = dict(change(text) for text in arguments.set)
+    settings = experiment.cell_settings(cells[0].facts, facts['steps'], arguments.encoder, changes)
     for name, text in (
-        ('table.md', table.markdown(cells, found, facts, command)),
+        ('table.md', table.markdown(cells, found, {**facts, 'batch': settings.data.batch}, command)),
         ('table.csv', table.write_csv(cells, found)),
         ('table.json', json.dumps({'of': facts, 'cells': found}, indent=1) + '\n'),
     ):

@@ -23,9 +23,10 @@ _COLUMNS = ('mae', 'rmse', 'abs_rel', 'within_1_sigma', 'within_2_sigma')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('checkpoints', type=Path, nargs='*', help='checkpoints to score (.safetensors)')
-    parser.add_argument('--config', type=Path, help='training configuration whose validation images are used')
-    parser.add_argument('--data', type=Path, default=Path(), help='folder that its paths start from')
-    parser.add_argument('--frames', nargs=2, metavar=('SPLITS', 'SPLIT'), help='a split of a splits file, in its place')
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument('--config', type=Path, help='training configuration whose validation images are used')
+    images.add_argument('--frames', nargs=2, metavar=('SPLITS', 'SPLIT'), help='a split of a splits file, in its place')
+    parser.add_argument('--data', type=Path, default=Path(), help='folder that paths of the configuration start from')
     parser.add_argument('--methods', nargs='*', default=['linear', 'classical'], help='methods to compare with')
     parser.add_argument(
         '--thinning', type=int, nargs='*', default=list(THINNINGS), help='every k-th ring given; 0 = none'
