@@ -63,8 +63,9 @@ def markdown(cells: Sequence[Cell], found: Results, facts: Mapping[str, Any], co
     pace = facts['pace']
     seeds = ', '.join(map(str, range(facts['num_seeds'])))
     lines += [
-        f'Made by `{command}`. Every cell: {facts["steps"]} steps of {facts["batch"]} crops, encoder {facts["encoder"]}, '
-        f'the image alone as input, no choice by validation. Seeds {seeds} draw weights, samples and the frames with lidar. '
+        f'Made by `{command}`. Every cell: {facts["steps"]} steps of {facts["batch"]} crops, encoder '
+        f'{facts["encoder"]}, the image alone as input, no choice by validation. Seeds {seeds} draw weights, samples '
+        'and the frames with lidar. '
         f'Budget: {facts["minutes"]:g} minutes with {facts["jobs"]} cells at a time, at {pace["step"]:.3f} s per step '
         'of one thread.'
     ]
