@@ -56,6 +56,13 @@ def method_name(settings: Settings, estimator: Estimator) -> str:
     return f'auto ({estimator.name})' if settings.estimator.method == 'auto' else settings.estimator.method
 
 
+def weights_name(settings: Settings, estimator: Estimator) -> str:
+    """Which weights run, for people: a file that was named, or those that ship."""
+    if getattr(estimator, 'status', None) is None:
+        return 'none'
+    return settings.estimator.checkpoint or 'those that ship'
+
+
 def _class(name: str) -> type:
     module, class_name = _CLASSES[name]
     return getattr(importlib.import_module(module), class_name)

@@ -233,7 +233,8 @@ def _project(
             x += share * (b[0, 0] * px + b[0, 1] * py + b[0, 2] * pz + b[0, 3] - x)
             y += share * (b[1, 0] * px + b[1, 1] * py + b[1, 2] * pz + b[1, 3] - y)
             z += share * (b[2, 0] * px + b[2, 1] * py + b[2, 2] * pz + b[2, 3] - z)
-        if not (z >= min_depth and z <= max_depth):  # also skips NaN and infinities
+        # Also skips NaN and infinities, and what is at the camera itself where no depth is too small.
+        if not (z > 0 and z >= min_depth and z <= max_depth):
             continue
         xn, yn = x / z, y / z
         if not (xn * xn + yn * yn <= limit2):

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from depth_ros.errors import SettingsError
 from depth_ros.estimators.base import Estimator
-from depth_ros.estimators.registry import create_estimator, method_name, runs_on
+from depth_ros.estimators.registry import create_estimator, method_name, runs_on, weights_name
 from depth_ros.evaluation.holdout import fraction_holdout
 from depth_ros.messages.frame import FrameDecoder
 from depth_ros.nodes.depth_outputs import DepthOutputs
@@ -201,6 +201,7 @@ class DepthNode(LifecycleNode):
                     'estimator': estimator_report(
                         health,
                         method_name(settings, self._estimator),
+                        weights_name(settings, self._estimator),
                         *runs_on(self._estimator),
                         self._outputs.wanted(),
                         self._transforms.source,

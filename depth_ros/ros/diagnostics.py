@@ -53,13 +53,14 @@ def inputs_report(health: Health, settings: Settings, publishers: dict[str, int]
 
 
 def estimator_report(
-    health: Health, method: str, device: str, warning: str, wanted: bool, transforms: str, waiting: int
+    health: Health, method: str, weights: str, device: str, warning: str, wanted: bool, transforms: str, waiting: int
 ) -> Report:
     """Say what estimates, on what, how long it takes, and whether anybody wants it."""
     now = time.monotonic()
     recent = sum(now - moment < RECENT for moment in health.answer_times)
     values: dict[str, object] = {
         'method': method,
+        'weights': weights,
         'device': device,
         'transforms': transforms,
         'answered': health.answered,

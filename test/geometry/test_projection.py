@@ -33,6 +33,12 @@ def test_points_behind_outside_and_not_finite_are_skipped():
     assert (found.u[0], found.v[0], found.depth[0]) == (160.0, 120.0, 5.0)
 
 
+def test_a_point_at_the_camera_is_skipped_whatever_the_least_depth():
+    motion = PointMotion(OPTICAL_FROM_BODY[None, :3], 0, 1, 'assumed_static')
+    found = project(scan_of([[0, 0, 0], [5, 0, 0]]), motion, CAMERA, 0.0, 100.0)
+    assert found.index.tolist() == [1]
+
+
 def test_strided_views_of_a_message_project_like_copies():
     random = np.random.default_rng(0)
     raw = random.uniform(1, 20, (500, 6)).astype(np.float32)

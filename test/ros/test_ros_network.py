@@ -30,6 +30,7 @@ def test_without_lidar_every_image_is_answered_and_the_diagnostics_say_what_it_r
     settle_without_lidar(peer)
     peer.says('estimator', 'from the image alone', 'no lidar has come yet')
     assert peer.wait(lambda: peer.value('estimator', 'method') == 'auto (exported)', 3.0)
+    assert peer.value('estimator', 'weights') == str(weights / EXPORTED.name)
     assert peer.diagnostics['inputs'][1].level == b'\x00', 'lidar is no need'
     answer = peer.answered(peer.moment(leave_out=('points',)))
     assert np.isfinite(read_rows(answer, np.dtype('f4'), 1)).all()
