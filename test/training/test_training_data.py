@@ -10,6 +10,7 @@ from training_scenes import HEIGHT, WIDTH, scene, write_scenes
 
 from depth_ros.errors import OutputError, RecordingError, SettingsError
 from depth_ros.networks.layout import DISTANCE, LINEAR, REACHED
+from depth_ros_training.cli.main import main
 from depth_ros_training.data import virtual_lidar
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, read_data, read_source
 from depth_ros_training.data.sample import split_points
@@ -79,6 +80,12 @@ def test_an_interrupted_writer_leaves_no_folder_that_looks_complete(tmp_path):
         interrupted()
     with pytest.raises(RecordingError, match='no complete folder'):
         SampleFolder(tmp_path / 'a')
+
+
+def test_nothing_is_left_of_a_folder_that_got_no_sample(tmp_path, capsys):
+    assert main(['cache', str(tmp_path / 'nowhere'), '--out', str(tmp_path / 'a')]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / 'a').exists()
 
 
 def test_a_folder_is_not_written_over(tmp_path):

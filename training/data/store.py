@@ -6,6 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -67,6 +68,9 @@ class SampleWriter:
         if kind is None:
             with whole_file(self._folder / _INDEX) as path:
                 path.write_text(json.dumps(self._index, indent=0), encoding='utf-8')
+        else:
+            with suppress(OSError):  # where there is nothing in it, nothing is left of it
+                self._folder.rmdir()
 
     def add(self, sample: Sample) -> None:
         """Write one sample.
