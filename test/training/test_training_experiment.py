@@ -212,9 +212,10 @@ def test_claims_are_counted_by_seed(frames):
     text = markdown(cells, found, {
         'arms': {'real': {'train': {'frames': 8, 'recordings': ['a']}, 'test': {'frames': 2, 'recordings': ['b']}}},
         'pace': {'step': 0.1}, 'steps': 3, 'encoder': 'conv', 'num_seeds': 2, 'minutes': 120, 'jobs': 2,
-        'batch': 2,
+        'batch': 2, 'steps_asked_for': 0,
     }, 'command')  # fmt: skip
     assert '| 20 % of the frames | semi-supervised | 0 of 2 | missing | missing |' in text
+    assert 'Budget: 120 minutes' in text
 
 
 def wait_for(cell, folder):

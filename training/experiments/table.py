@@ -62,12 +62,14 @@ def markdown(cells: Sequence[Cell], found: Results, facts: Mapping[str, Any], co
         lines += ['', *(f'- {text}' for text in claims(arm, cells, found)), '']
     pace = facts['pace']
     seeds = ', '.join(map(str, range(facts['num_seeds'])))
+    budget = '' if facts['steps_asked_for'] else (
+        f'Budget: {facts["minutes"]:g} minutes with {facts["jobs"]} cells at a time. '
+    )
     lines += [
         f'Made by `{command}`. Every cell: {facts["steps"]} steps of {facts["batch"]} crops, encoder '
         f'{facts["encoder"]}, the image alone as input, no choice by validation. Seeds {seeds} draw weights, samples '
         'and the frames with lidar. '
-        f'Budget: {facts["minutes"]:g} minutes with {facts["jobs"]} cells at a time, at {pace["step"]:.3f} s per step '
-        'of one thread.'
+        f'{budget}A step takes {pace["step"]:.3f} s of one thread.'
     ]
     return '\n'.join(lines) + '\n'
 
