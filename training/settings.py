@@ -54,8 +54,15 @@ class DataSettings:
 class ViewSettings:
     """How samples are varied."""
 
-    min_zoom: float = param(0.5, 'Smallest factor by which images are resized.', ge=0.1, le=10.0)
-    max_zoom: float = param(1.4, 'Largest factor by which images are resized.', ge=0.1, le=10.0)
+    min_zoom: float = param(0.5, 'Smallest factor by which images are resized.', ge=0.05, le=10.0)
+    max_zoom: float = param(1.4, 'Largest factor by which images are resized.', ge=0.05, le=10.0)
+    min_share: float = param(
+        0.5,
+        'Least share of the width or of the height of an image that a view shows, the larger of the two; limits '
+        'max_zoom, not min_zoom.',
+        ge=0.05,
+        le=1.0,
+    )
     flip: float = param(0.5, 'Share of samples mirrored left to right.', ge=0.0, le=1.0)
     color: float = param(0.8, 'Share of samples whose colours are changed.', ge=0.0, le=1.0)
     gray: float = param(0.1, 'Share of samples without colour.', ge=0.0, le=1.0)

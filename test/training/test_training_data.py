@@ -10,12 +10,14 @@ from training_scenes import HEIGHT, WIDTH, scene, write_scenes
 
 from depth_ros.errors import OutputError, RecordingError, SettingsError
 from depth_ros.networks.layout import DISTANCE, LINEAR, REACHED
+from depth_ros.types import Camera
 from depth_ros_training.cli.main import main
 from depth_ros_training.data import virtual_lidar
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, read_data, read_source
-from depth_ros_training.data.sample import split_points
+from depth_ros_training.data.sample import Sample, empty_points, split_points
 from depth_ros_training.data.store import SampleFolder, SampleWriter, fingerprint
 from depth_ros_training.data.views import choose_given, make_view
+from depth_ros_training.engine.validation import Cases
 from depth_ros_training.settings import DataSettings, TrainingSettings, ViewSettings, load
 
 STILL = ViewSettings(color=0.0, gray=0.0, blur=0.0, noise=0.0, miscalibrated=0.0, outliers=0.0, no_lidar=0.0)
@@ -132,6 +134,18 @@ def test_views_keep_image_points_and_truth_together(seed):
         assert np.median(np.abs(measured - depth)[close]) < 0.05 * np.median(depth[close])
 
 
+@pytest.mark.parametrize(('min_share', 'largest'), [(0.5, 0.75), (0.25, 1.3)])
+def test_large_images_are_seen_at_their_own_size_where_a_view_may_show_less_of_them(min_share, largest):
+    camera = Camera(1280, 720, 700.0, 700.0, 639.5, 359.5)
+    image, none = np.zeros((720, 1280, 3), np.uint8), np.zeros(0, np.int16)
+    sample = Sample('large', 'large', image, camera, empty_points(), none)
+    settings = dataclasses.replace(STILL, flip=0.0, min_zoom=0.7, max_zoom=1.3, min_share=min_share)
+    views = (make_view(sample, (224, 480), settings, np.random.default_rng(seed)) for seed in range(30))
+    zooms = [1 / float(view.input.rays[0, 1, 0] - view.input.rays[0, 0, 0]) / 700.0 for view in views]
+    assert 0.7 <= min(zooms) < 0.76
+    assert 0.94 * largest < max(zooms) < 1.01 * largest
+
+
 def test_flipped_views_look_the_other_way():
     sample = scene(5)
     settings = dataclasses.replace(STILL, flip=1.0, min_zoom=1.0, max_zoom=1.0)
@@ -203,6 +217,15 @@ def test_unknown_keys_of_a_configuration_are_refused(tmp_path):
     path.write_text('optimizer:\n  learning_rat: 1e-3\n')
     with pytest.raises(SettingsError, match=r"learning_rat'; did you mean 'optimizer.learning_rate'"):
         load(path)
+
+
+def test_no_case_with_lidar_is_judged_without_it():
+    sample = scene(0)
+    for num_rings, thinnings in ((4, [2, 4, 0]), (8, [2, 4, 8, 0]), (32, [2, 4, 8, 16, 0])):
+        cases = list(Cases([dataclasses.replace(sample, ring=(sample.ring * num_rings // 32).astype(np.int16))]))
+        assert [case.thinning for case in cases] == thinnings
+        assert all(len(case.given) for case in cases[:-1])
+        assert not len(cases[-1].given)
 
 
 @pytest.mark.parametrize('factor', [0.1, 1.0, 7.0])

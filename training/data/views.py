@@ -210,7 +210,7 @@ def _zoom_and_crop(sample: Sample, shape: tuple[int, int], settings: ViewSetting
     smallest = max(height / camera.height, width / camera.width)
     zoom = max(np.exp(rng.uniform(np.log(settings.min_zoom), np.log(settings.max_zoom))), smallest)
     # A narrow camera seen from afar would fill the view with a few surfaces.
-    zoom = min(zoom, max(2.0 * smallest, settings.min_zoom))
+    zoom = min(zoom, max(smallest / settings.min_share, settings.min_zoom))
     size = max(round(camera.width * zoom), width), max(round(camera.height * zoom), height)
     zoom_u, zoom_v = size[0] / camera.width, size[1] / camera.height
     left, top = int(rng.integers(size[0] - width + 1)), int(rng.integers(size[1] - height + 1))

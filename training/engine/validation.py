@@ -45,12 +45,13 @@ class Cases(Sequence):
     """All cases of the validation samples, made when asked for."""
 
     def __init__(self, samples: Sequence[Sample], thinnings: Sequence[int] = THINNINGS) -> None:
-        """Take samples; those whose lidar has no rings are left out."""
+        """Take samples; those whose lidar has no rings are left out, and so are thinnings that leave no point of it."""
         self._keys = [
             (sample, thinning)
             for thinning in thinnings
             for sample in samples
-            if len(sample.ring) and sample.ring.min() >= 0
+            # A lidar of few rings would else be judged without lidar as if it had some.
+            if len(sample.ring) and sample.ring.min() >= 0 and (not thinning or _given(sample, thinning).any())
         ]
 
     def __len__(self) -> int:
@@ -58,10 +59,13 @@ class Cases(Sequence):
 
     def __getitem__(self, index: int) -> Case:
         sample, thinning = self._keys[index]
-        given = np.zeros(len(sample.ring), np.bool_)
-        if thinning:
-            given = sample.ring % thinning == thinning // 2
+        given = _given(sample, thinning) if thinning else np.zeros(len(sample.ring), np.bool_)
         return Case(sample, thinning, *whole_view(sample, given))
+
+
+def _given(sample: Sample, thinning: int) -> np.ndarray:
+    """(M,) bool, every k-th ring."""
+    return sample.ring % thinning == thinning // 2
 
 
 def score(depth: np.ndarray, std: np.ndarray, withheld: SparseDepth) -> np.ndarray:
