@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import socket
@@ -54,6 +55,11 @@ def weights(path):
     return load_checkpoint(path)[0].state_dict()
 
 
+def scores_in(path):
+    with open(path, newline='') as file:
+        return [row['val/score'] for row in csv.DictReader(file) if row['val/score']]
+
+
 def distance(first, second):
     # Single weights tell little: Adam turns a gradient of next to nothing, whose sign is rounding, into a full step.
     return torch.cat([(first[name] - second[name]).ravel() for name in first]).norm()
@@ -100,8 +106,10 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, steps):
     # Also where the last epoch is shorter.
     assert load_checkpoint(data / 'whole/last.safetensors')[1]['step'] == steps
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    steps = [line.split(',') for line in (data / 'parts/log/metrics.csv').read_text().splitlines()]
-    assert len(steps) > 1
+    # The log tells of all of it, of the part before the interruption too.
+    scores = [scores_in(data / name / 'log/metrics.csv') for name in ('whole', 'parts')]
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == -(-steps // 3)
 
 
 def test_the_best_are_kept_and_the_figures_with_them(data):

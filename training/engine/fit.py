@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -134,7 +135,7 @@ def fit(
             strategy='ddp' if processes > 1 else 'auto',
             num_nodes=processes // int(os.environ.get('LOCAL_WORLD_SIZE', '1')),
             devices=int(os.environ.get('LOCAL_WORLD_SIZE', '1')),
-            logger=[CSVLogger(out, 'log', version=''), TensorBoardLogger(out, 'tensorboard', version='')],
+            logger=[_log(out, rank), TensorBoardLogger(out, 'tensorboard', version='')],
             callbacks=callbacks,
             log_every_n_steps=min(10, settings.run.steps_per_epoch),
             num_sanity_val_steps=0,
@@ -153,6 +154,19 @@ def fit(
 def _last_state(out: Path) -> Path | None:
     states = sorted((out / 'state').glob('epoch_*.ckpt'))
     return states[-1] if states else None
+
+
+def _log(out: Path, rank: int) -> CSVLogger:
+    """The log of the run, with what was logged before an interruption: the logger would delete that."""
+    path = out / 'log' / 'metrics.csv'
+    # What ends without a line break was being written when the run was killed.
+    lines = path.read_text(encoding='utf-8').rpartition('\n')[0].splitlines() if rank == 0 and path.is_file() else []
+    log = CSVLogger(out, 'log', version='')
+    for row in csv.DictReader(lines):
+        step = int(row.pop('step'))
+        log.log_metrics({name: float(value) for name, value in row.items() if value}, step)
+    log.save()
+    return log
 
 
 def _claim(out: Path, settings: TrainingSettings) -> None:
