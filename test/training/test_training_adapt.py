@@ -22,7 +22,7 @@ from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
-from depth_ros.settings import Settings
+from depth_ros.settings import Settings, from_flat
 from depth_ros_training.adaptation import adapt as module
 from depth_ros_training.adaptation.verdict import Row, judge, pool
 from depth_ros_training.cli.main import main
@@ -107,6 +107,20 @@ def test_known_samples_are_mixed_in_and_other_bags_judged(adapted):
     assert {(row['recordings'], row['held_out']) for row in rows} == {('held out', True), ('small', False)}
 
 
+@pytest.mark.parametrize('downscale', [1, 2])
+def test_images_are_trained_on_at_the_size_at_which_the_robot_estimates(adapted, tmp_path, downscale):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'dataset').symlink_to(adapted / 'work' / 'dataset')
+    settings = from_flat({'estimator.downscale': downscale})
+    adapting = module._Adapting([], tmp_path, module.AdaptOptions(steps=10), settings, print, None, False)
+    training, _ = adapting._training(read_index(tmp_path / 'work' / 'dataset'))
+    assert (training.data.crop_height, training.data.crop_width) == ((96, 256), (32, 128))[downscale - 1]
+    assert training.view.min_zoom == pytest.approx(0.7 / downscale)
+    assert training.view.max_zoom == pytest.approx(1.3 / downscale)
+    # Large images, too: crops of 1920 columns are a quarter of them.
+    assert training.view.min_share <= 480 / 1920
+
+
 def test_the_report_needs_nothing_else(adapted):
     html = (adapted / 'report.html').read_text()
     assert not re.search(r'(src|href)="(?!data:)', html)
@@ -148,6 +162,9 @@ def test_interrupted_it_goes_on_where_it_was(data, adapted, tmp_path, monkeypatc
     assert (out / 'adapted.safetensors').read_bytes() == trained
     # Another request does not go on from it.
     assert 'differs in minutes or steps' in error_line(capsys, [*arguments, '--steps', '11'])
+    parameters = tmp_path / 'node.yaml'
+    parameters.write_text('estimator: {downscale: 2}')
+    assert 'differs in pipeline' in error_line(capsys, [*arguments, '--params', str(parameters)])
     assert (out / 'adapted.safetensors').read_bytes() == trained
 
 
@@ -274,6 +291,7 @@ def row(mae, rmse, name='held out', given='16 rings'):
         ([row(0.99, 0.99)], False, 'not better'),
         ([row(1.2, 1.1)], False, 'not better'),
         ([row(0.8, 1.06)], False, 'worse in one figure'),
+        ([row(float('nan'), float('nan'))], False, 'not better'),
         ([row(0.8, 1.04)], True, 'RMSE +4.0 %'),
         ([row(0.9, 0.9), row(1.0, 1.0, given='90 % of the points')], True, 'MAE +0.0 %'),
         ([row(0.9, 0.9), row(1.04, 1.04, 'worlds')], True, 'better'),

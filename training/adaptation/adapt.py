@@ -37,7 +37,7 @@ from depth_ros.files import output_errors, whole_file
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.layout import STRIDE
 from depth_ros.networks.weights import CHECKPOINT
-from depth_ros.settings import Settings, from_flat
+from depth_ros.settings import Settings, from_flat, to_flat
 from depth_ros_training.adaptation.verdict import AFTER, BEFORE, Row, Verdict, judge, pool
 from depth_ros_training.data.dataset import INDEX, DatasetFolder, Index, read_index
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans
@@ -72,6 +72,7 @@ _SETTINGS: dict[str, Any] = {
     'loss.smoothness': 0.01,
     'view.min_zoom': 0.7,  # one robot has one camera
     'view.max_zoom': 1.3,
+    'view.min_share': 0.1,  # else images of 960 columns and more would never be seen at their own size
     'optimizer.learning_rate': 0.0003,  # a fifth of that of the training that ships
     'optimizer.decay_share': 0.7,
 }
@@ -245,6 +246,7 @@ class _Adapting:
             'settings': dict(options.changes),
             'preparation': dataclasses.asdict(options.preparation),
             'split': dataclasses.asdict(options.split),
+            'pipeline': to_flat(self.settings),
         }
         facts = json.loads(json.dumps(facts))
         path = self.work / _REQUEST
@@ -258,7 +260,7 @@ class _Adapting:
             self.work.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             found = json.loads(path.read_text(encoding='utf-8'))
-            differing = [name for name, value in facts.items() if found.get(name) != value]
+            differing = [name for name, value in facts.items() if found.get(name, value) != value]
             if differing:
                 raise OutputError(
                     f'{str(self.out)!r} holds an adaptation that differs in {", ".join(differing)}; name another '
@@ -304,16 +306,15 @@ class _Adapting:
     def _training(self, index: Index) -> tuple[TrainingSettings, int]:
         """All settings of the fine-tuning; how many steps is measured once and kept."""
         trained = [entry for entry in index.frames if entry['split'] == 'train']
+        downscale = self.settings.estimator.downscale
+        cameras = [camera for facts in index.head['recordings'].values() for camera in facts['cameras'][:1]]
         height, width = (
-            min(
-                camera[key] // STRIDE * STRIDE
-                for facts in index.head['recordings'].values()
-                for camera in facts['cameras'][:1]
-            )
-            for key in ('height', 'width')
+            min(camera[key] for camera in cameras) // downscale // STRIDE * STRIDE for key in ('height', 'width')
         )
         values = {
             **_SETTINGS,
+            # Images of the size at which the robot's network gets them.
+            **{name: _SETTINGS[name] / downscale for name in ('view.min_zoom', 'view.max_zoom')},
             'data.crop_height': max(min(224, height), STRIDE),
             'data.crop_width': max(min(480, width), STRIDE),
             'data.workers': min(2, os.cpu_count() or 1),
@@ -485,7 +486,6 @@ class _Adapting:
             path.write_text(json.dumps(content, indent=1), encoding='utf-8')
 
 
-
 def _every(num_images: int) -> int:
     return max(-(-num_images // _NUM_JUDGED_IMAGES), 1)
 
@@ -496,4 +496,3 @@ def _with_rings(sample: Sample) -> Sample:
         return sample
     bands = np.clip(sample.points.v * (_BANDS / sample.camera.height), 0, _BANDS - 1)
     return dataclasses.replace(sample, ring=bands.astype(np.int16))
-

@@ -92,7 +92,7 @@ def judge(rows: Sequence[Row]) -> Verdict:
         f'with {row.given} MAE {_percent(row.change("mae"))} and RMSE {_percent(row.change("rmse"))}'
         for row in held_out
     )
-    if mean > -_MIN_GAIN:
+    if not mean <= -_MIN_GAIN:  # NaN is no gain
         return Verdict(False, f'not better on what was held out ({text}; {_percent(-_MIN_GAIN)} in the mean is asked)')
     if changes[worst] > _MAX_LOSS:
         return Verdict(False, f'worse in one figure of what was held out ({text}; {_percent(_MAX_LOSS)} is the limit)')
