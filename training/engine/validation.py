@@ -110,7 +110,8 @@ def std_correction(sums: dict[int, np.ndarray]) -> float:
     below = np.cumsum(np.sum(histograms, axis=0)) if histograms else np.zeros(1)
     if below[-1] <= 0:
         return 1.0
-    quantiles = [_RATIOS[1:][np.searchsorted(below / below[-1], share)] for share in _SHARES]
+    # Within the bins, too: their upper edges would be too much by half a bin.
+    quantiles = np.exp(np.interp(_SHARES, np.concatenate([[0], below / below[-1]]), np.log(_RATIOS)))
     return float(np.sqrt(quantiles[0] * quantiles[1] / 2))
 
 
