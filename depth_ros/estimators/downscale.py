@@ -12,6 +12,8 @@ from depth_ros.types import Camera, Frame, SparseDepth
 
 # Neighbours whose depths differ by more than this share lie on two surfaces; a mixture of them lies on neither.
 _SAME_SURFACE = np.float32(0.1)
+# Pixels that points stay away from the lower right border: what rounds up to it would belong to a pixel outside.
+_INSIDE = 1e-3
 
 
 def estimate_downscaled(
@@ -40,8 +42,8 @@ def estimate_downscaled(
         small[1], small[0], camera.fx / x, camera.fy / y, (camera.cx + 0.5) / x - 0.5, (camera.cy + 0.5) / y - 0.5,
         camera.frame_id, camera.model, camera.distortion, camera.rotation,
     )  # fmt: skip
-    u = ((sparse.u + 0.5) / x - 0.5).astype(np.float32)
-    v = ((sparse.v + 0.5) / y - 0.5).astype(np.float32)
+    u = np.minimum((sparse.u + 0.5) / x - 0.5, small[1] - 0.5 - _INSIDE).astype(np.float32)
+    v = np.minimum((sparse.v + 0.5) / y - 0.5, small[0] - 0.5 - _INSIDE).astype(np.float32)
     moved = SparseDepth(u, v, sparse.depth, sparse.std, small)
     kept = nearest_per_pixel(moved, small)
     depth, std = estimator.estimate(

@@ -73,3 +73,20 @@ def test_points_that_fall_into_one_pixel_leave_the_nearest():
     frame, sparse = scene()
     estimate_downscaled(Spy(ground), frame, sparse, 4)
     assert given['depth'] == [2.0, 5.0]
+
+
+@pytest.mark.parametrize(('width', 'height', 'downscale'), [(848, 480, 6), (480, 848, 7), (7, 5, 3)])
+def test_points_at_the_border_of_the_image_stay_inside_of_the_smaller_one(width, height, downscale):
+    camera = Camera(width, height, 50.0, 50.0, width / 2, height / 2)
+    u, v = (np.nextafter(np.float32(size - 0.5), np.float32(-1)) for size in (width, height))
+    sparse = SparseDepth(*(np.array([value], np.float32) for value in (u, v, 3.0, 0.1)), camera.shape)
+    frame = Frame(1, np.zeros((height, width, 3), np.uint8), 'rgb8', camera)
+    given = {}
+
+    class Spy(Known):
+        def estimate(self, frame, sparse):
+            given['row'], given['column'] = sparse.row.tolist(), sparse.column.tolist()
+            return super().estimate(frame, sparse)
+
+    estimate_downscaled(Spy(ground), frame, sparse, downscale)
+    assert given == {'row': [-(-height // downscale) - 1], 'column': [-(-width // downscale) - 1]}
