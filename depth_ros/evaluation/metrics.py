@@ -29,7 +29,7 @@ _NUM_SUMS = 16
 
 @dataclass(frozen=True, eq=False)
 class DepthSums:
-    """Sums of errors over points. Sums of parts add (``+``) to the sums of the whole, and subtract again.
+    """Sums of errors over points. Sums of parts add (``+``) to the sums of the whole.
 
     Attributes:
         values: (16,) float64.
@@ -39,9 +39,6 @@ class DepthSums:
 
     def __add__(self, other: DepthSums) -> DepthSums:
         return DepthSums(self.values + other.values)
-
-    def __sub__(self, other: DepthSums) -> DepthSums:
-        return DepthSums(self.values - other.values)
 
     @property
     def num_truth(self) -> int:

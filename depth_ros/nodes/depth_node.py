@@ -115,21 +115,12 @@ class DepthNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> None:
         """Subscribe and start working."""
         super().on_activate(state)
-        topics = self._topics()
-        compressed = self._reads_compressed(topics)
-        pipeline = DepthPipeline(self.settings, self._transforms, self._estimator, self._withheld)
-        decoder = FrameDecoder(topics[_COMPRESSED if compressed else 'image'], self.settings)
-        self._worker = DepthWorker(
-            pipeline, decoder, self._outputs, self._health, lambda: self.settings, self.get_clock(), self.get_logger()
-        )
-        # An executor serves what is ready in the order of creation: first what the image needs, then the image.
-        self._subscribe('camera_info', CameraInfo, topics['camera_info'], input_qos())
-        self._subscribe('odometry', Odometry, topics['odometry'], odometry_qos())
-        self._subscribe('points', PointCloud2, topics['points'], input_qos())
-        self._worker.start()
-        self._choose_image()
-        if self.settings.input.image_transport == 'auto':
-            self._every('image', _LOOK_FOR_IMAGES_S, self._choose_image)
+        try:
+            self._start_working()
+        except BaseException:
+            self._stop()
+            super().on_deactivate(state)
+            raise
 
     @transition
     def on_deactivate(self, state: LifecycleState) -> None:
@@ -151,6 +142,23 @@ class DepthNode(LifecycleNode):
     def on_error(self, state: LifecycleState) -> None:
         """Release everything; the node can be configured again."""
         self.close()
+
+    def _start_working(self) -> None:
+        topics = self._topics()
+        compressed = self._reads_compressed(topics)
+        pipeline = DepthPipeline(self.settings, self._transforms, self._estimator, self._withheld)
+        decoder = FrameDecoder(topics[_COMPRESSED if compressed else 'image'], self.settings)
+        self._worker = DepthWorker(
+            pipeline, decoder, self._outputs, self._health, lambda: self.settings, self.get_clock(), self.get_logger()
+        )
+        # An executor serves what is ready in the order of creation: first what the image needs, then the image.
+        self._subscribe('camera_info', CameraInfo, topics['camera_info'], input_qos())
+        self._subscribe('odometry', Odometry, topics['odometry'], odometry_qos())
+        self._subscribe('points', PointCloud2, topics['points'], input_qos())
+        self._worker.start()
+        self._choose_image()
+        if self.settings.input.image_transport == 'auto':
+            self._every('image', _LOOK_FOR_IMAGES_S, self._choose_image)
 
     def _withheld(self, scan: LidarScan) -> np.ndarray:
         return fraction_holdout(self.settings.grading.withhold)(scan)

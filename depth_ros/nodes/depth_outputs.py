@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle.publisher import LifecyclePublisher
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from depth_ros.geometry.camera import rays
@@ -41,11 +42,18 @@ class DepthOutputs:
         Args:
             node: the node.
             health: learns of subscribers whose QoS does not fit.
+
+        Raises:
+            SettingsError: an override makes no QoS; no publisher is left then.
         """
         self._node = node
-        self._publishers = {
-            topic: advertise(node, kind, topic, output_qos(), health) for topic, kind in _TOPICS.items()
-        }
+        self._publishers: dict[str, LifecyclePublisher] = {}
+        try:
+            for topic, kind in _TOPICS.items():
+                self._publishers[topic] = advertise(node, kind, topic, output_qos(), health)
+        except BaseException:
+            self.close()
+            raise
         self._camera: Camera | None = None
         self._rays: np.ndarray | None = None
         self._cloud = np.zeros((0, 0, 4), np.float32)

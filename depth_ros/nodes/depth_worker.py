@@ -114,9 +114,12 @@ class DepthWorker:
         try:
             self.handle(arrival)
         except Exception:
-            # When the process ends, the middleware goes away under us.
-            if self._running.is_set() and self._outputs.alive:
-                self._refuse('internal_error', traceback.format_exc())
+            self._refuse_internal_error()
+
+    def _refuse_internal_error(self) -> None:
+        # When the process ends, the middleware goes away under us.
+        if self._running.is_set() and self._outputs.alive:
+            self._refuse('internal_error', traceback.format_exc())
 
     def _take_camera_info(self, arrival: Arrival) -> None:
         self._decoder.add_info(arrival.message)
@@ -143,6 +146,8 @@ class DepthWorker:
         frame = self._decoder.decode(arrival.message)
         self._arrived_ns[frame.stamp_ns] = (arrival.monotonic_ns, time.perf_counter_ns() - started)
         self._queue.push(frame, arrival.clock_ns)
+        while len(self._arrived_ns) > len(self._queue):  # the oldest fell out of the queue
+            del self._arrived_ns[next(iter(self._arrived_ns))]
         if self._queue.num_dropped > self._dropped:
             self._dropped = self._queue.num_dropped
             self._refuse('queue_full', f'more than {self._settings().pairing.queue_size} images wait for lidar '
@@ -151,14 +156,15 @@ class DepthWorker:
     def _answer_due(self, now_ns: int) -> None:
         while (frame := self._queue.pop(now_ns)) is not None:
             self._answer_or_refuse(frame)
-        if not len(self._queue):
-            self._arrived_ns.clear()
 
     def _answer_or_refuse(self, frame: Frame) -> None:
         try:
             self._answer(frame, *self._arrived_ns.pop(frame.stamp_ns, (time.monotonic_ns(), 0)))
         except DepthRosError as error:
             self._refuse(_reason(error, 'image'), str(error))
+        except Exception:
+            # It costs this image alone: the message that came meanwhile is still to be read.
+            self._refuse_internal_error()
 
     def _answer(self, frame: Frame, arrived_ns: int, decode_ns: int) -> None:
         settings, started = self._settings(), time.perf_counter_ns()

@@ -58,7 +58,9 @@ def subscribe(
         item.sequence = number
         callback(message)
 
-    item.sequence = None
+    # What was said of the topic, or of the time, before this subscription does not hold for it.
+    item.sequence = item.last = None
+    item.mismatches, item.policy = 0, ''
     take = take_numbered if hasattr(Subscription, 'CallbackType') else callback  # Humble tells no numbers
     with _overrides_checked():
         try:

@@ -108,7 +108,6 @@ class Health:
         self.basis = ''
         self.output_mismatches: Counter[str] = Counter()
         self._grades: deque[DepthSums] = deque()
-        self._grade = DepthSums()
 
     def arrived(self, name: str, stamp_ns: int, clock_ns: int) -> None:
         """Count a message."""
@@ -153,16 +152,15 @@ class Health:
         """Take in the score of one image; the grade covers the last ``window`` of them."""
         with self.lock:
             self._grades.append(sums)
-            self._grade = self._grade + sums
             while len(self._grades) > window:
-                self._grade = self._grade - self._grades.popleft()
+                self._grades.popleft()
 
     def ungraded(self) -> None:
         """Forget the grade: grading was switched off."""
         with self.lock:
             self._grades.clear()
-            self._grade = DepthSums()
 
     def graded(self) -> tuple[DepthSums, int]:
         """Sums over the window, and how many images they are of; call it with the lock held."""
-        return self._grade, len(self._grades)
+        # Added up anew: what a running sum loses beside one wild depth, subtracting that does not bring back.
+        return sum(self._grades, DepthSums()), len(self._grades)

@@ -87,6 +87,31 @@ def test_it_can_be_stopped_and_started_again(depth):
     peer.settle()
 
 
+@pytest.mark.parametrize(('topic', 'fails'), [
+    ('/points.subscription', Transition.TRANSITION_ACTIVATE), ('/depth/std.publisher', Transition.TRANSITION_CONFIGURE),
+])  # fmt: skip
+def test_a_transition_that_fails_leaves_nothing_half_done(depth, topic, fails):
+    process, peer = depth(autostart='false', **{f'qos_overrides.{topic}.history': 'keep_all'})
+    if fails == Transition.TRANSITION_ACTIVATE:
+        assert change(peer, Transition.TRANSITION_CONFIGURE)
+    for _ in range(2):
+        assert not change(peer, fails)
+        assert 'queues are bounded' in process.output
+        time.sleep(0.2)
+        assert peer.node.count_subscribers('/camera_info') == 0
+        assert peer.node.count_publishers('/depth/camera_info') == (fails == Transition.TRANSITION_ACTIVATE)
+    assert process.end() == 0, process.output
+
+
+def test_an_input_that_is_subscribed_to_again_has_not_stopped(depth):
+    _, peer = depth(diagnostics__stale=0.5)
+    peer.settle()
+    assert change(peer, Transition.TRANSITION_DEACTIVATE)
+    time.sleep(0.6)
+    assert change(peer, Transition.TRANSITION_ACTIVATE)
+    peer.says('inputs', 'image (/image): nothing has come yet')
+
+
 BAD_STARTS = {
     'out of range': (['-p', 'pairing.wait:=9.0'], 'pairing.wait is 9.0, expected 0.0 to 2.0 s'),
     'unknown': (['-p', 'pairing.wiat:=0.1'], "did you mean 'pairing.wait'?"),
