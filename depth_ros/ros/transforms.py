@@ -53,7 +53,7 @@ class NodeTransforms:
         static = [parse_transform(line) for line in settings().static]
         for transform in static:
             self._tree.add(*transform)
-        self._tf, self.source, hint = _listen(node)
+        self._tf, self.source, hint = _listen(node, frozenset(child for _, child, _ in static))
         self._hint = f'{hint}{_SET_PARAMETER}'
         if self._tf is not None:
             for transform in static:  # so that they can be one part of a chain, and TF the other
@@ -92,34 +92,48 @@ class _Tf(Protocol):
     def close(self) -> None: ...
 
 
-def _listen(node: Node) -> tuple[_Tf | None, str, str]:
-    """TF, what it is to be called, and the beginning of what to do where a transform is missing."""
+def _listen(node: Node, given: frozenset[str]) -> tuple[_Tf | None, str, str]:
+    """TF, what it is to be called, and the beginning of what to do where a transform is missing.
+
+    Where a frame is that the parameters place (``given``), TF has no say: also not in a chain of which both are parts.
+    """
     publish = 'publish it on /tf_static, or '
     try:
         import tf2_ros
     except ImportError:
         pass
     else:
-        return _Tf2(node, tf2_ros), 'transforms.static, then TF (tf2_ros)', publish
+        return _Tf2(node, tf2_ros, given), 'transforms.static, then TF (tf2_ros)', publish
     kind = tf_message_type()
     if kind is None:
         return None, 'transforms.static only (tf2_ros is not installed)', 'tf2_ros is not installed, so '
-    return _OwnTf(node, kind), 'transforms.static, then TF', publish
+    return _OwnTf(node, kind, given), 'transforms.static, then TF', publish
 
 
 class _Tf2:
     """TF as tf2_ros keeps it."""
 
-    def __init__(self, node: Node, tf2_ros: Any) -> None:
+    def __init__(self, node: Node, tf2_ros: Any, given: frozenset[str]) -> None:
         self._tf2_ros = tf2_ros
+        self._given = given
         self._buffer = tf2_ros.Buffer()
-        self._listener = tf2_ros.TransformListener(self._buffer, node)
+        self._listener = tf2_ros.TransformListener(self, node)
 
     @property
     def frames(self) -> tuple[str, ...]:
         """Names of all frames."""
         known = yaml.safe_load(self._buffer.all_frames_as_yaml()) or {}
         return tuple({*known, *(item['parent'] for item in known.values())})
+
+    def set_transform(self, message: TransformStamped, authority: str) -> None:
+        """Called by the listener in place of the method of the buffer."""
+        if message.child_frame_id.lstrip('/') not in self._given:
+            self._buffer.set_transform(message, authority)
+
+    def set_transform_static(self, message: TransformStamped, authority: str) -> None:
+        """Called by the listener in place of the method of the buffer."""
+        if message.child_frame_id.lstrip('/') not in self._given:
+            self._buffer.set_transform_static(message, authority)
 
     def set_static(self, parent: str, child: str, parent_from_child: np.ndarray) -> None:
         """Set where a frame is for good."""
@@ -152,11 +166,12 @@ class _Tf2:
 class _OwnTf(TransformBuffer):
     """TF for places without tf2_ros, such as an installation from PyPI."""
 
-    def __init__(self, node: Node, kind: type) -> None:
+    def __init__(self, node: Node, kind: type, given: frozenset[str]) -> None:
         from rosbags.typesys import Stores, get_typestore
 
         super().__init__()
         self._node = node
+        self._given = given
         self._types = get_typestore(Stores.ROS2_JAZZY)
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions = [
@@ -175,6 +190,8 @@ class _OwnTf(TransformBuffer):
                 parent, child, matrix = decode_transform(item)
             except MessageError as error:
                 self._node.get_logger().warning(f'{topic}: {error}', throttle_duration_sec=5.0)
+                continue
+            if child in self._given:
                 continue
             if topic == '/tf_static':
                 self.set_static(parent, child, matrix)

@@ -154,6 +154,15 @@ def test_a_parameter_can_be_one_part_of_a_chain(depth):
     assert robot.depth_at_last() == pytest.approx(8.0, abs=1e-3)
 
 
+def test_a_parameter_in_a_chain_comes_before_tf(depth):
+    _, peer = depth(transforms__static=f"['{STATIC.replace('lidar', 'mount')}']")
+    robot = Robot(peer, 'lidar')
+    robot.static('camera', 'mount', lidar_ahead(3.0))
+    robot.send('/tf', transform('camera', 'mount', lidar_ahead(2.0), time.time_ns()))
+    robot.static('mount', 'lidar', np.eye(4))
+    assert robot.depth_at_last() == pytest.approx(8.0, abs=1e-3)
+
+
 def test_a_moving_transform_is_that_of_the_time_of_the_image(robot):
     robot.depth_at_last(lambda: robot.moving(time.time_ns()))
     start = time.time_ns() + NS // 10
