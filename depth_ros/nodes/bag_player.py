@@ -136,6 +136,8 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(remove_ros_args(['bag_player', *argv])[1:])
     if not 0.01 <= options.rate <= 100:
         parser.error(f'--rate is {options.rate}, expected 0.01 to 100')
+    if not 0 <= options.start_delay <= 3600:
+        parser.error(f'--start-delay is {options.start_delay}, expected 0 to 3600')
 
     def run() -> None:
         with BagReader(options.bag) as bag, ros_process(argv):

@@ -56,6 +56,8 @@ class BagRecorder(Node):
         return [topic for topic in self._wanted if not self.counts[topic]]
 
     def _look(self) -> None:
+        if not self.get_clock().now().nanoseconds:
+            return  # a simulated clock that has not come yet: all would be recorded at 0
         recorded = {subscription.topic_name for subscription in self.subscriptions}
         known = dict(self.get_topic_names_and_types())
         for topic in self._wanted:
@@ -94,6 +96,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument('--overwrite', action='store_true', help='replace the bag that is there')
     argv = sys.argv[1:] if args is None else list(args)
     options = parser.parse_args(remove_ros_args(['bag_recorder', *argv])[1:])
+    if not options.idle >= 0:
+        parser.error(f'--idle is {options.idle}, expected 0 or more seconds')
 
     def run() -> None:
         with BagWriter(options.bag, overwrite=options.overwrite) as writer, ros_process(argv):

@@ -14,6 +14,7 @@ from typing import Any
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -97,6 +98,11 @@ def ros_process(args: Sequence[str] | None) -> Iterator[list[str]]:
         raise DepthRosError(' '.join(str(error).split())) from error
     try:
         yield notes
+    except rclpy_implementation.RCLError as error:
+        if rclpy.ok():
+            raise
+        # SIGTERM takes the middleware away from under whoever calls it without an executor.
+        raise ExternalShutdownException from error
     finally:
         ignore_signals()
         rclpy.try_shutdown()

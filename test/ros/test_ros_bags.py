@@ -10,7 +10,9 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from rclpy.time import Time
 from ros_graph import CAMERA, STATIC, next_domain, wall
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from depth_ros.bags.reader import BagReader
@@ -128,6 +130,49 @@ def test_waiting_for_nobody_ends(start, bag):
     assert player.popen.wait(20.0) == 2
     player._reader.join(2.0)
     assert "nobody subscribed to '/image'" in player.output
+
+
+@pytest.mark.parametrize('arguments', [[], ['--wait-for', '/nobody']])
+def test_the_player_can_be_terminated(start, bag, arguments):
+    player = start(NODES + 'bag_player', next_domain(), bag, '--rate', '0.1', *arguments)
+    time.sleep(3.0)
+    assert player.end(signal.SIGTERM) == 0, player.output
+    assert player.output == ''
+
+
+@pytest.mark.parametrize(('node', 'options', 'said'), [
+    ('bag_player', ['no_bag', '--start-delay', '-1'], '--start-delay is -1.0'),
+    ('bag_recorder', ['no_bag', '/image', '--idle', '-1'], '--idle is -1.0'),
+])  # fmt: skip
+def test_times_of_no_sense_are_refused(start, node, options, said):
+    process = start(NODES + node, next_domain(), *options)
+    assert process.popen.wait(20.0) == 2
+    process._reader.join(2.0)
+    assert said in process.output
+
+
+def test_a_recording_by_a_simulated_clock_begins_when_the_clock_comes(start, peer, tmp_path):
+    domain = next_domain()
+    by_clock = ['--ros-args', '-p', 'use_sim_time:=true']
+    recorder = start(NODES + 'bag_recorder', domain, tmp_path / 'new', '/image', *by_clock)
+    node = peer(domain).node
+    images, clock = node.create_publisher(Image, '/image', 10), node.create_publisher(Clock, '/clock', 10)
+    end = time.monotonic() + 20
+    while not clock.get_subscription_count():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)
+    images.publish(Image())
+    while not images.get_subscription_count():
+        assert time.monotonic() < end
+        clock.publish(Clock(clock=Time(nanoseconds=START).to_msg()))
+        time.sleep(0.05)
+    for _ in range(5):
+        images.publish(Image())
+        time.sleep(0.1)
+    assert recorder.end(signal.SIGINT) == 0, recorder.output
+    with BagReader(tmp_path / 'new') as reader:
+        assert reader.start_ns == START
 
 
 def test_a_recording_without_messages_or_place_leaves_nothing(start, tmp_path):
