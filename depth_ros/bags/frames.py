@@ -60,7 +60,10 @@ def read_split(splits: Path, name: str) -> list[Path]:
     if not isinstance(content, dict) or name not in content:
         known = ', '.join(content) if isinstance(content, dict) else 'none: it is no JSON object'
         raise RecordingError(f'{splits} has no split {name!r}, expected one of {known}')
-    return [Path(splits).parent / folder for folder in content[name]]
+    folders = content[name]
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        raise RecordingError(f'split {name!r} of {splits} is {folders!r:.80}, expected a list of folders')
+    return [Path(splits).parent / folder for folder in folders]
 
 
 def read_calibration(folder: Path) -> dict[str, Any]:
@@ -168,6 +171,8 @@ def import_frames(
         names.add(name)
         try:
             frame_jobs, frame_transforms = _moment(folder, name, stamp, images, notes)
+        except RecordingError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise RecordingError(f'{folder}: {_CALIBRATION} lacks something or is wrong: {error}') from error
         jobs += frame_jobs

@@ -136,7 +136,9 @@ class _Inspector:
         recorded: dict[str, list[int]] = {}
         cameras = FrameDecoder(chosen.image, self.settings)
         if chosen.camera_info:
-            cameras.add_info(next(self.reader.messages([chosen.camera_info])).message)
+            first = next(self.reader.messages([chosen.camera_info]), None)
+            if first is not None:  # else none of them can be read
+                cameras.add_info(first.message)
         topics = [name for name in (chosen.image, chosen.points, chosen.odometry) if name]
         for record in until_damage(self.reader.messages(topics), self.problems.append):
             stamp = stamp_ns(record.message)

@@ -108,18 +108,20 @@ class Recording:
         topics = [name for name in (chosen.image, chosen.camera_info, chosen.points, chosen.odometry) if name]
         moving = [] if chosen.odometry or not self._sensor_frames else transform_topics(self.reader)[1]
         cameras = FrameDecoder(chosen.image, self._settings)
-        cameras.add_info(next(self.reader.messages([chosen.camera_info])).message)
+        first = next(self.reader.messages([chosen.camera_info]), None)
+        if first is not None:  # else none of them can be read
+            cameras.add_info(first.message)
         held: Any = None  # an image whose CameraInfo may still come
         may_come = 2 * self.reader.topic(chosen.camera_info).count > self.num_frames
         for record in self.reader.messages([*topics, *moving], start_ns, stop_ns):
             log_ns, message = record.log_ns, record.message
             if record.topic == chosen.image:
-                if images is not None and not images[0] <= log_ns < images[1]:
-                    continue
                 if held is not None:
                     yield from self._decoded(log_ns, 'image', cameras.decode, held)
                 held = None
-                if not may_come or _fits(cameras.info, message):
+                if images is not None and not images[0] <= log_ns < images[1]:
+                    continue
+                if not may_come or cameras.info is None or _fits(cameras.info, message):
                     yield from self._decoded(log_ns, 'image', cameras.decode, message)
                 else:
                     held = message

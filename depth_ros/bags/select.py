@@ -77,7 +77,7 @@ def select_topics(reader: BagReader, overrides: TopicOverrides = TopicOverrides(
         The selection; roles that nothing can fill are in ``missing``.
 
     Raises:
-        BagError: a topic that was named is not in the bag, or is of another type.
+        BagError: a topic that was named is not in the bag, is empty, or is of another type.
     """
     finder = _Finder(reader)
     reasons: dict[str, str] = {}
@@ -99,6 +99,8 @@ def select_topics(reader: BagReader, overrides: TopicOverrides = TopicOverrides(
         named = getattr(overrides, role)
         if named:
             topic = reader.topic(named)
+            if not topic.count:
+                raise BagError(f'topic {named!r} holds no message, expected some for {role}; was it published?')
             if topic.type not in types:
                 raise BagError(f'topic {named!r} holds {topic.type}, expected {" or ".join(types)} for {role}')
             chosen[role], reasons[role] = named, 'named by the user'

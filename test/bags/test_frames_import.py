@@ -102,6 +102,9 @@ def test_an_unknown_split_is_named(frames):
     (frames / 'splits.json').write_text('{"val": []}')
     with pytest.raises(RecordingError, match="no split 'test', expected one of val"):
         read_split(frames / 'splits.json', 'test')
+    (frames / 'splits.json').write_text('{"val": 5}')
+    with pytest.raises(RecordingError, match=r"split 'val' of .* is 5, expected a list of folders"):
+        read_split(frames / 'splits.json', 'val')
 
 
 @pytest.mark.parametrize(('spoil', 'message'), [
@@ -110,6 +113,7 @@ def test_an_unknown_split_is_named(frames):
     (lambda folder: np.savez(folder / 'points.npz', points=np.zeros((5, 2))), r'expected \(N, 3\)'),
     (lambda folder: (folder / 'calib.json').write_text('{}'), 'camera_from_lidar'),
     (lambda folder: (folder / 'calib.json').write_text('[1]'), 'expected an object'),
+    (lambda folder: (folder / 'gt_disp.png').write_bytes(b'no image'), r'^[^:]*gt_disp\.png is damaged'),
     (lambda folder: cv2.imwrite(str(folder / 'image.jpg'), np.zeros((9, 9, 3), np.uint8)), 'must not be resized'),
 ])  # fmt: skip
 def test_damaged_frames_are_one_error_and_no_bag(frames, tmp_path, spoil, message):

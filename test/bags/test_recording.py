@@ -1,16 +1,19 @@
 """Streaming: frames, sweeps and poses as a live node would decode them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from bag_samples import CAMERA, START, STEP, Messages, damage
 
+from depth_ros.bags.inspection import inspect_bag
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recording import Recording
 from depth_ros.bags.select import TopicOverrides
 from depth_ros.bags.transforms import read_transforms
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import BagError, DamagedBagError, SettingsError, TransformError
-from depth_ros.settings import from_flat
+from depth_ros.settings import Settings, from_flat
 from depth_ros.types import Camera, Frame, LidarScan, Pose
 
 
@@ -59,6 +62,30 @@ def test_a_single_camera_info_serves_all_images(tmp_path):
     with Recording(messages.write(tmp_path / 'bag')) as recording:
         assert sum(1 for _ in recording.events()) == 4
         assert not recording.refused
+
+
+def test_an_image_without_its_camera_info_comes_with_the_next_image_whichever_are_asked_for(tmp_path):
+    messages = Messages()
+    for index in range(6):
+        stamp = START + index * STEP
+        messages.info('/cam/camera_info', stamp - 5, replace(CAMERA, frame_id='other'), log_ns=stamp - 5)
+        messages.image('/cam/image_raw', stamp)
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        everything = [log_ns for log_ns, _ in recording.events()]
+        some = [log_ns for log_ns, _ in recording.events(images=(START, START + 3 * STEP))]
+    assert some == everything[:3]
+
+
+def test_camera_info_that_cannot_be_read_refuses_images_by_name(tmp_path):
+    messages = Messages().image('/cam/image_raw', START)
+    with BagWriter(tmp_path / 'bag') as writer:
+        writer.write(*messages.items[0])
+        writer.write_raw('/cam/camera_info', 'sensor_msgs/msg/CameraInfo', b'\0\1\0\0abc', START)
+    named = TopicOverrides(camera_info='/cam/camera_info')
+    with Recording(tmp_path / 'bag', named) as recording:
+        assert list(recording.events()) == []
+        assert ['no CameraInfo has come' in reason for reason in recording.refused] == [True]
+    assert any('no CameraInfo has come' in line for line in inspect_bag(tmp_path / 'bag', named, Settings()).problems)
 
 
 def test_what_cannot_be_decoded_is_counted_by_reason_and_the_rest_goes_on(tmp_path):

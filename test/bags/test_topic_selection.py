@@ -2,6 +2,9 @@
 
 import pytest
 from bag_samples import CAMERA, START, STEP, Messages
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Ros2Writer
+from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.select import TopicOverrides, select_topics
@@ -143,6 +146,19 @@ def test_topics_that_are_named_win(tmp_path):
             select_topics(reader, TopicOverrides(image='/middle/image_raw'))
         with pytest.raises(BagError, match=r'holds sensor_msgs/msg/PointCloud2, expected sensor_msgs/msg/Image'):
             select_topics(reader, TopicOverrides(image='/a/points'))
+
+
+@pytest.mark.parametrize(('role', 'name'), [('image', '/b/image'), ('camera_info', '/b/info'), ('points', '/b/points')])
+def test_a_named_topic_without_a_message_is_refused(tmp_path, role, name):
+    kind = {'image': 'Image', 'camera_info': 'CameraInfo', 'points': 'PointCloud2'}[role]
+    with Ros2Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        store = get_typestore(Stores.ROS2_JAZZY)
+        writer.add_connection(name, f'sensor_msgs/msg/{kind}', typestore=store)
+        other = writer.add_connection('/odom', 'nav_msgs/msg/Odometry', typestore=store)
+        message = Messages().odometry('/odom', 1).items[0][1]
+        writer.write(other, 1, store.serialize_cdr(message, 'nav_msgs/msg/Odometry'))
+    with BagReader(tmp_path / 'bag') as reader, pytest.raises(BagError, match=f'{name}. holds no message'):
+        select_topics(reader, TopicOverrides(**{role: name}))
 
 
 def test_truth_is_taken_only_where_it_is_named(tmp_path):
