@@ -22,6 +22,7 @@ from depth_ros.settings import METHODS
 
 _ALL_OUTPUTS = ('depth/image', 'depth/std', 'depth/points')
 _TIMEOUT_S = 1800
+_MIN_SOAK = 100  # memory is noted every 50 images, and two notes are compared
 _ENGINE_SIZES = ('1242x375', '1280x720')
 
 
@@ -60,6 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
+    for name, least in (('frames', 1), ('rings', 1), ('threads', 0), ('soak', _MIN_SOAK)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise SettingsError(f'--{name} is {value}, expected at least {least}')
     result: dict[str, Any] = {'machine': machine()}
     if arguments.live:
         result['live'] = _node_under_load(1280, 720, 'nearest', 600, ['--image-rate', '30'])
@@ -186,8 +191,7 @@ def _bench_reading(path: Path) -> dict[str, Any]:
     topics = {selection.image, selection.camera_info, selection.points, selection.odometry} - {''}
 
     def bare() -> None:
-        paths = [path] if path.suffix == '.bag' or path.is_dir() else [path.parent]
-        with AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
             wanted = [connection for connection in reader.connections if connection.topic in topics]
             for connection, _, data in reader.messages(wanted):
                 reader.deserialize(data, connection.msgtype)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from depth_ros.bags.recording import Recording
-from depth_ros.errors import CheckpointError, DepthRosError, FrameRefused, MissingDependencyError
+from depth_ros.errors import BagError, CheckpointError, DepthRosError, FrameRefused, MissingDependencyError
 from depth_ros.estimators.exported import ExportedEstimator, engine_names
 from depth_ros.estimators.learned import LearnedEstimator
 from depth_ros.estimators.network_input import encode, padded_shape, ray_channels
@@ -252,6 +252,11 @@ def _checked(
     # Slow, but it says what half precision costs where no GPU is at hand; ONNX Runtime would compute in f32 on a CPU.
     others.append(Engine(TORCH, 'cpu', 'f16'))
     frames = list(_frames(bag, step, max_frames))
+    if not frames:
+        raise BagError(
+            f'no image of bag {str(bag)!r} could be answered, so there is nothing to compare; `depth_ros evaluate` '
+            'says why'
+        )
     expected = [reference.load(checkpoint, exports, threads).estimate(*pair) for pair in frames]
     for engine in others:
         try:

@@ -19,18 +19,21 @@ class OutputFolder:
 
         Args:
             path: the folder.
-            marker: file that such a folder holds; only a folder with it, or an empty one, is ever replaced.
+            marker: file that such a folder holds; only a folder with it, or an empty one, is ever filled.
             overwrite: replace what an earlier run left there.
 
         Raises:
             OutputError: something is there that must not be replaced.
         """
         self.path, self._marker, self._overwrite = Path(path), marker, overwrite
+        self._temporary: Path | None = None
         self._check()
 
     def __enter__(self) -> Path:
         with output_errors(self.path):
-            parent = self.path.absolute().parent
+            # A folder that is there stays and gets new content: it may be the one that the user is in, or a mounted
+            # one, and neither can be replaced.
+            parent = self.path if self.path.is_dir() else self.path.absolute().parent
             parent.mkdir(parents=True, exist_ok=True)
             self._temporary = Path(tempfile.mkdtemp(prefix=f'.{self.path.name}.', suffix='.part', dir=parent))
             # A private mode is right for temporary files, not for results.
@@ -43,15 +46,27 @@ class OutputFolder:
                 with output_errors(self.path):
                     self._check()
                     if self.path.exists():
-                        shutil.rmtree(self.path)
-                    self._temporary.replace(self.path)
+                        self._fill()
+                    else:
+                        self._temporary.replace(self.path)
         finally:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _fill(self) -> None:
+        new, old = list(self._temporary.iterdir()), self._others()
+        replaced = Path(tempfile.mkdtemp(prefix='.replaced.', dir=self._temporary))
+        for item in old:
+            item.rename(replaced / item.name)
+        for item in new:
+            item.rename(self.path / item.name)
+
+    def _others(self) -> list[Path]:
+        return [item for item in self.path.iterdir() if item != self._temporary]
 
     def _check(self) -> None:
         path = self.path
         if path.is_dir() and not path.is_symlink():
-            if not any(path.iterdir()):
+            if not self._others():
                 return
             if not (path / self._marker).is_file():
                 raise OutputError(f'{str(path)!r} holds other files (no {self._marker}); name a new folder with --out')

@@ -99,7 +99,10 @@ def _warning(text: str) -> str:
 def _headline(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
     first = document['methods'][scores[0].name]
     pooled, uncertainty, counts = first['pooled'], first['uncertainty']['pooled'], document['counts']
-    unanswered = sum(counts['refused'].values()) + counts['dropped_from_queue']
+    # Of the first method; what others refused is named 'METHOD: REASON'.
+    unanswered = sum(count for reason, count in counts['refused'].items() if ': ' not in reason)
+    unanswered += counts['dropped_from_queue']
+    unanswered += sum(count for reason, count in counts['undecodable'].items() if reason.startswith('image: '))
     others = f', beside {", ".join(score.name for score in scores[1:])}' if len(scores) > 1 else ''
     ended = _warning('Interrupted: these are the figures of the images done until then.') \
         if document['interrupted'] else ''

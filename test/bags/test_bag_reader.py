@@ -1,5 +1,6 @@
 """Reading: three kinds of bags, and all the ways in which they can be broken."""
 
+import json
 import sqlite3
 
 import numpy as np
@@ -9,6 +10,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter
+from depth_ros.cli.main import main
 from depth_ros.errors import BagError, DepthRosError
 from depth_ros.messages.camera_info import decode_camera
 from depth_ros.messages.image import decode_image
@@ -168,3 +170,9 @@ def test_single_messages_that_cannot_be_read_are_counted(tmp_path):
     with BagReader(path) as reader:
         assert sum(1 for _ in reader.messages()) == 4 * 4 + 1 - 1
         assert reader.num_damaged == 1
+
+
+def test_the_bench_reads_a_file_that_lies_anywhere(tmp_path, capsys):
+    file = Messages().drive(2).write(tmp_path / 'bag', 'mcap_file').rename(tmp_path / 'lone.mcap')
+    assert main(['bench', '--bag', str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)['replay']['events']['count'] == 6

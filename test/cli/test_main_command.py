@@ -20,6 +20,9 @@ def test_every_command_explains_itself(command, capsys):
     ['evaluate', 'no_such_bag', '--out', 'somewhere'],
     ['bench', '--sizes', '12', '--no-node'],
     ['bench', '--peer', 'no_such_file.py'],
+    ['bench', '--frames', '0', '--no-node'],
+    ['bench', '--rings', '0', '--no-node'],
+    ['bench', '--soak', '10'],
     ['demo', 'no_such_bag'],
 ])  # fmt: skip
 def test_an_error_is_one_line_and_exit_code_2(arguments, capsys, tmp_path, monkeypatch):

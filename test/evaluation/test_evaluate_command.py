@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from street import write_street
 
+from depth_ros.bags.reader import BagReader
+from depth_ros.bags.writer import BagWriter
 from depth_ros.cli import evaluate_command
 from depth_ros.cli.main import main
 from depth_ros.evaluation.metrics import KEYS
@@ -177,6 +179,29 @@ def test_an_existing_folder_is_kept_unless_told(street, tmp_path, capsys):
     assert evaluate_bag(street, out, '--method', 'linear', '--no-report', '--overwrite') == 0
     assert 'linear' in json.loads((out / 'metrics.json').read_text())['methods']
     assert leftovers(tmp_path) == ['out']
+
+
+def test_the_folder_that_one_is_in_and_a_mounted_one_are_filled(street, tmp_path, monkeypatch):
+    out = tmp_path / 'out'
+    out.mkdir()
+    monkeypatch.chdir(out)
+    before = out.stat().st_ino
+    for method in ('nearest', 'linear'):
+        assert evaluate_bag(street, '.', '--method', method, '--no-report', '--overwrite') == 0
+        assert list(json.loads((out / 'metrics.json').read_text())['methods']) == [method]
+        assert leftovers(out) == ['metrics.json']
+    assert out.stat().st_ino == before, 'a mount point cannot be replaced'
+
+
+def test_images_that_cannot_be_decoded_are_not_called_answered(street, tmp_path):
+    with BagReader(street) as reader, BagWriter(tmp_path / 'bag') as writer:
+        for item in reader.messages():
+            if hasattr(item.message, 'encoding') and writer.counts[item.topic] == 2:
+                item.message.encoding = 'unheard_of'
+            writer.write(item.topic, item.message, item.log_ns)
+    assert evaluate_bag(tmp_path / 'bag', tmp_path / 'out', '--method', 'nearest') == 0
+    report = (tmp_path / 'out' / 'report.html').read_text()
+    assert 'on 5 images, 1 without an answer' in report
 
 
 def test_a_folder_with_other_things_is_never_replaced(street, tmp_path, capsys):

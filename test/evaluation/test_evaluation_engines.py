@@ -10,7 +10,10 @@ pytest.importorskip('torch', reason='engines are compared with torch')
 pytest.importorskip('onnx', reason='exporting needs onnx')
 
 import torch
+from street import write_street
 
+from depth_ros.bags.reader import BagReader
+from depth_ros.bags.writer import BagWriter
 from depth_ros.cli.main import main
 from depth_ros.errors import CheckpointError
 from depth_ros.estimators.learned import make_reference
@@ -77,6 +80,15 @@ def test_engines_are_compared_on_a_recording(checkpoint, street, capsys):
     assert exact
     assert all(largest < 1e-3 for _, _, largest, _ in exact)
     assert max(median for median, *_ in exact) < found['torch cpu bf16'][0] < 0.05
+
+
+def test_a_recording_of_which_no_image_can_be_answered_compares_nothing(checkpoint, tmp_path, capsys):
+    with BagReader(write_street(tmp_path / 'whole')) as reader, BagWriter(tmp_path / 'bag') as writer:
+        for item in reader.messages():
+            if item.topic != '/tf_static':
+                writer.write(item.topic, item.message, item.log_ns)
+    assert main(['export', str(checkpoint), '--check', str(tmp_path / 'bag')]) == 2
+    assert 'nothing to compare' in capsys.readouterr().err
 
 
 def test_an_engine_that_falls_back_is_not_measured_as_what_it_is_not(checkpoint, tmp_path, monkeypatch):
