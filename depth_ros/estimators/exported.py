@@ -16,6 +16,7 @@ import numpy as np
 
 from depth_ros.errors import CheckpointError, MissingDependencyError
 from depth_ros.estimators.learned import (
+    MAX_CAMERAS,
     TOLERANCES,
     EngineError,
     EngineStatus,
@@ -24,7 +25,7 @@ from depth_ros.estimators.learned import (
     existing,
 )
 from depth_ros.estimators.network_input import NetworkInput
-from depth_ros.networks.layout import INPUT_VERSION
+from depth_ros.networks.layout import INPUT_VERSION, input_version
 from depth_ros.networks.weights import EXPORTED
 from depth_ros.settings import EstimatorSettings
 
@@ -139,7 +140,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
         raise CheckpointError(
             f'exported network {str(path)!r} is damaged, or no ONNX file that `depth_ros export` wrote; export it again'
         )
-    version = facts.get('input', {}).get('version')
+    version = input_version(facts)
     if version != INPUT_VERSION:
         raise CheckpointError(
             f'exported network {str(path)!r} takes input version {version}, this release makes '
@@ -159,8 +160,9 @@ def _metadata(content: bytes) -> dict[str, Any] | None:
             if number == 14:
                 entry = dict(_fields(value))
                 if entry.get(1) == METADATA_KEY.encode():
-                    return json.loads(entry[2])
-    except (IndexError, KeyError, ValueError):
+                    facts = json.loads(entry[2])
+                    return facts if isinstance(facts, dict) else None
+    except (IndexError, KeyError, ValueError, RecursionError):
         pass
     return None
 
@@ -263,6 +265,8 @@ def _build_openvino(content: bytes, precision: str, settings: EstimatorSettings)
             # Fixed shapes run faster; a camera has one.
             fixed = model.clone()
             fixed.reshape({name: list(array.shape) for name, array in inputs.items()})
+            if len(requests) >= MAX_CAMERAS:
+                del requests[next(iter(requests))]
             requests[shape] = core.compile_model(fixed, 'CPU', options).create_infer_request()
         request = requests[shape]
         request.infer(inputs, share_inputs=True)

@@ -6,6 +6,7 @@ Needs no torch.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from depth_ros.types import Camera, Frame, SparseDepth
 TOLERANCES = {'f32': 1e-3, 'f16': 0.1, 'bf16': 0.3}
 """Largest relative error by precision against f32 in torch on the CPU. What half precision costs is measured, not
 assumed; this only catches what is broken."""
-_MAX_CAMERAS = 8
+MAX_CAMERAS = 8
+"""So many cameras, or image sizes, are kept ready; with more of them memory would grow without end."""
 # As torch, CUDA, TensorRT, ONNX Runtime, OpenVINO and the C++ library say it; only torch has a class of errors for it.
 _OUT_OF_MEMORY = re.compile(r'out.?of.?memory|allocate .{0,40}memory|bad.?alloc|alloc(ation)?_failed', re.IGNORECASE)
 
@@ -68,7 +70,8 @@ class EngineError(Exception):
 class LearnedEstimator:
     """A network behind the protocol of estimators. A child adds ``name``, ``run`` and ``shrink``.
 
-    Frames without lidar are answered too; their depth rests on the image and the focal length alone.
+    Frames without lidar are answered too; their depth rests on the image and the focal length alone. Threads may share
+    one; the network itself runs for one of them at a time.
 
     Attributes:
         status: what runs the network.
@@ -83,6 +86,9 @@ class LearnedEstimator:
 
     def __init__(self) -> None:
         self._rays: dict[tuple[Any, ...], np.ndarray] = {}
+        # Engines write the next result into the buffers of the last. The self-check in a smaller precision comes back.
+        self._lock = threading.RLock()
+        self._given_up = ''
 
     def run(self, network_input: NetworkInput) -> tuple[np.ndarray, np.ndarray]:
         """Depth and standard deviation, (H, W) float32, padded, in multiples of the scale.
@@ -109,13 +115,15 @@ class LearnedEstimator:
 
         Raises:
             FrameRefused: ``not_finite``, the network gave values that are not finite; ``out_of_memory``, in no
-                precision was there memory enough; ``engine_failed``, what runs the network gave another error.
+                precision was there memory enough, now or, where the smaller precision cannot be built or fails its
+                self-check, once before; ``engine_failed``, what runs the network gave another error.
         """
         network_input = encode(frame, sparse, self._ray_channels(frame.camera))
-        depth, std = self._run_in_less_memory(network_input)
         height, width = network_input.shape
         scale = np.float32(network_input.scale)
-        depth, std = depth[:height, :width] * scale, std[:height, :width] * scale
+        with self._lock:
+            depth, std = self._run_in_less_memory(network_input)
+            depth, std = depth[:height, :width] * scale, std[:height, :width] * scale
         # A sum is finite if all its terms are; it costs one pass and no array of flags.
         if not np.isfinite(depth.sum(dtype=np.float64) + std.sum(dtype=np.float64)):
             wrong = int((~(np.isfinite(depth) & np.isfinite(std))).sum())
@@ -127,6 +135,8 @@ class LearnedEstimator:
 
     def _run_in_less_memory(self, network_input: NetworkInput) -> tuple[np.ndarray, np.ndarray]:
         try:
+            if self._given_up:
+                raise EngineError(MemoryError(self._given_up))
             try:
                 return self.run(network_input)
             except EngineError as error:
@@ -148,7 +158,11 @@ class LearnedEstimator:
             raise FrameRefused('engine_failed', f'{what} failed: {error}') from error
 
     def _go_on_smaller(self, text: str) -> None:
-        smaller = self.shrink()
+        try:
+            smaller = self.shrink()
+        except EngineError as failure:
+            self._given_up = f'{text}; {failure}'
+            raise
         if not smaller:
             raise EngineError(MemoryError(text))
         reason = f'{self.status.precision} ran out of memory ({text})'
@@ -157,7 +171,9 @@ class LearnedEstimator:
             try:
                 error = check_reference(self, self.facts, TOLERANCES[smaller], f'the network in {smaller}')
             except CheckpointError as failure:
-                raise EngineError(MemoryError(f'{text}; {failure}')) from failure
+                # Nothing is left that passed its check: the next image must not be answered by what failed it.
+                self._given_up = f'{text}; {failure}'
+                raise EngineError(MemoryError(self._given_up)) from failure
             self.status = replace(self.status, max_relative_error=error)
 
     def _ray_channels(self, camera: Camera) -> np.ndarray:
@@ -165,11 +181,13 @@ class LearnedEstimator:
             camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, camera.model,
             camera.distortion.tobytes(), camera.rotation.tobytes(),
         )  # fmt: skip
-        if key not in self._rays:
-            if len(self._rays) >= _MAX_CAMERAS:
+        directions = self._rays.get(key)
+        if directions is None:
+            directions = ray_channels(camera)
+            if len(self._rays) >= MAX_CAMERAS:
                 self._rays.clear()
-            self._rays[key] = ray_channels(camera)
-        return self._rays[key]
+            self._rays[key] = directions
+        return directions
 
 
 # A picture that needs no file: edges, textures and colours; and points like those of 16 rings.
@@ -211,13 +229,16 @@ def check_reference(estimator: LearnedEstimator, facts: Mapping[str, Any], toler
         Largest relative error.
 
     Raises:
-        CheckpointError: there is no reference, or the engine differs from it by more, or gives values that are not
-        finite.
+        CheckpointError: there is no reference or none of numbers, or the engine differs from it by more, or gives
+            values that are not finite.
     """
     stored = facts.get('reference')
     if not stored:
         raise CheckpointError(f'{what} has no reference output beside its weights to be checked with; export it again')
-    expected = np.asarray(stored, dtype=np.float64)
+    try:
+        expected = np.asarray(stored, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f'{what} has a reference that is no list of numbers; export it again') from error
     try:
         found = np.asarray(make_reference(estimator))
     except FrameRefused as refusal:

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from depth_ros.errors import CheckpointError, SettingsError
 from depth_ros.files import whole_file
 from depth_ros.networks.depth_net import NAME, DepthNet
-from depth_ros.networks.layout import GUIDE_CHANNELS, INPUT_VERSION, STRIDE
+from depth_ros.networks.layout import GUIDE_CHANNELS, INPUT_VERSION, STRIDE, input_version
 
 _FORMAT = 'depth_ros 1'
 _KEY = 'depth_ros'
@@ -79,7 +79,7 @@ def load_checkpoint(path: Path) -> tuple[DepthNet, dict[str, Any]]:
     facts, tensors = _read(path)
     if facts.get('network') != NAME:
         raise CheckpointError(f'checkpoint {str(path)!r} holds {facts.get("network")!r}, expected {NAME}')
-    version = facts.get('input', {}).get('version')
+    version = input_version(facts)
     if version != INPUT_VERSION:
         raise CheckpointError(
             f'checkpoint {str(path)!r} was trained on input version {version}, this release makes version '
@@ -87,7 +87,7 @@ def load_checkpoint(path: Path) -> tuple[DepthNet, dict[str, Any]]:
         )
     try:
         network = DepthNet(facts['size'], facts['encoder'])
-    except (KeyError, SettingsError) as error:
+    except (KeyError, TypeError, SettingsError) as error:  # a list is no key of a table
         raise CheckpointError(f'checkpoint {str(path)!r} names a network that is not known: {error}') from error
     expected = network.state_dict()
     wrong = sorted(expected.keys() ^ tensors.keys()) + sorted(
@@ -135,8 +135,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         ) from error
     try:
         facts = json.loads(metadata[_KEY])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f'checkpoint {str(path)!r} holds another network: its header has no {_KEY!r} entry'
         ) from error
+    if not isinstance(facts, dict):
+        raise CheckpointError(f'checkpoint {str(path)!r} has a {_KEY!r} entry that is no object, expected one of facts')
     return facts, tensors

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 # Channels of the guide, see ``estimators.network_input.NetworkInput``.
 LINEAR, PLANE, MEAN, NEAR, FAR, NEAREST, NEARER, FARTHER, DISTANCE, SPACING, REACHED = range(11)
 GUIDE_CHANNELS = 11
@@ -13,3 +16,9 @@ STRIDE = 32
 # Changes with anything that changes the values of the input: a network understands the input that it was trained on
 # only.
 INPUT_VERSION = 3
+
+
+def input_version(facts: Mapping[str, Any]) -> Any:
+    """``INPUT_VERSION`` that the header of weights names; None if it names none."""
+    described = facts.get('input')
+    return described.get('version') if isinstance(described, Mapping) else None

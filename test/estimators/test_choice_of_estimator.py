@@ -157,6 +157,30 @@ def test_out_of_memory_in_every_precision_is_a_refusal_or_classical_if_set(weigh
     np.testing.assert_array_equal(estimator.estimate(*reference_input()), expected)
 
 
+def test_a_smaller_precision_that_fails_its_check_answers_no_image(weights):
+    estimator = create_estimator(settings(), 'network', weights)
+    greedy(estimator, ('f32',))
+    estimator.facts['reference'] = [2 * value for value in estimator.facts['reference']]
+    for _ in range(2):
+        with pytest.raises(FrameRefused, match='self-check') as caught:
+            estimator.estimate(*reference_input())
+        assert caught.value.reason == 'out_of_memory'
+
+
+def test_an_engine_that_cannot_be_built_again_keeps_saying_why(weights, tmp_path):
+    pytest.importorskip('openvino')
+    file = changed_graph(weights / EXPORTED.name, tmp_path / 'greedy.onnx', greedy_for_wide_images)
+    estimator = create_estimator(settings(checkpoint=str(file)))
+    file.unlink()
+    frame, sparse = reference_input()
+    camera = replace(frame.camera, width=256)
+    wide = replace(frame, image=np.zeros((96, 256, 3), np.uint8), camera=camera), replace(sparse, shape=camera.shape)
+    for given in (wide, (frame, sparse)):
+        with pytest.raises(FrameRefused, match='cannot be built in bf16') as caught:
+            estimator.estimate(*given)
+        assert caught.value.reason == 'out_of_memory'
+
+
 def test_out_of_memory_at_an_image_without_lidar_refuses_it(weights):
     estimator = create_estimator(settings(fallback=True), 'network', weights)
     greedy(estimator._current, ('f32', 'bf16'))

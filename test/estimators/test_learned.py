@@ -3,6 +3,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,7 @@ from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.weights import EXPORTED
 from depth_ros.settings import EstimatorSettings, Settings
+from depth_ros.types import Camera, Frame, SparseDepth
 
 ROOT = Path(__file__).parents[2]
 ENGINES = [name for name in ('openvino', 'onnxruntime') if __import__('importlib').util.find_spec(name)]
@@ -67,8 +71,6 @@ def test_engines_give_what_torch_gives(files, onnx_file, engine, shape, monkeypa
     if shape != frame.camera.shape:
         import cv2
 
-        from depth_ros.types import Camera, Frame, SparseDepth
-
         image = cv2.resize(frame.image, shape[::-1])
         frame = Frame(1, image, 'rgb8', Camera(shape[1], shape[0], 700.0, 700.0, 620.0, 187.0))
         sparse = SparseDepth(sparse.u * 6, sparse.v * 3, sparse.depth, sparse.std, shape)
@@ -101,6 +103,47 @@ def test_results_do_not_change_when_the_next_frame_comes(onnx_file):
     estimator.estimate(type(frame)(2, 255 - frame.image, 'rgb8', frame.camera), sparse)
     np.testing.assert_array_equal(depth, before[0])
     np.testing.assert_array_equal(std, before[1])
+
+
+def test_two_threads_get_the_depth_of_their_own_image(onnx_file):
+    frame, sparse = reference_input()
+    frames = [frame, type(frame)(2, 255 - frame.image, 'rgb8', frame.camera)]
+    estimator = ExportedEstimator(settings(onnx_file))
+    expected = [estimator.estimate(each, sparse) for each in frames]
+    real, meeting = estimator._run, threading.Barrier(2)
+
+    def run_and_wait_for_the_other(inputs):
+        result = real(inputs)
+        try:
+            meeting.wait(0.5)
+        except threading.BrokenBarrierError:
+            meeting.reset()
+        return result
+
+    estimator._run = run_and_wait_for_the_other
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda each: estimator.estimate(each, sparse), frames))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_images_of_ever_new_sizes_do_not_fill_the_memory(onnx_file, monkeypatch):
+    openvino = pytest.importorskip('openvino', reason='OpenVINO is not installed')
+    alive, real = weakref.WeakSet(), openvino.CompiledModel.create_infer_request
+
+    def watched(compiled):
+        request = real(compiled)
+        alive.add(request)
+        return request
+
+    monkeypatch.setattr(exported, 'MAX_CAMERAS', 2)
+    monkeypatch.setattr(openvino.CompiledModel, 'create_infer_request', watched)
+    estimator = ExportedEstimator(settings(onnx_file), 'OpenVINO')
+    for width in (32, 64, 96):
+        camera = Camera(width, 32, 50.0, 50.0, width / 2, 16.0)
+        frame = Frame(1, np.zeros((32, width, 3), np.uint8), 'rgb8', camera)
+        none = SparseDepth(*(np.zeros(0, np.float32) for _ in range(4)), shape=camera.shape)
+        assert estimator.estimate(frame, none)[0].shape == camera.shape
+    assert len(alive) == 2
 
 
 def test_half_precision_is_smaller_and_close(files, tmp_path):
@@ -137,6 +180,27 @@ def test_input_that_has_changed_since_the_export_is_refused(onnx_file):
     changed_metadata(onnx_file, lambda facts: facts['input'].update(version=99))
     with pytest.raises(CheckpointError, match='input version 99'):
         ExportedEstimator(settings(onnx_file))
+
+
+@pytest.mark.parametrize('reference', ['abc', {'a': 1}, [[1, 2], [3]]])
+def test_a_reference_that_is_no_list_of_numbers_is_refused(onnx_file, files, tmp_path, reference):
+    changed_metadata(onnx_file, lambda facts: facts.update(reference=reference))
+    with pytest.raises(CheckpointError, match='no list of numbers; export it again'):
+        ExportedEstimator(settings(onnx_file))
+    network, _ = load_checkpoint(files / 'net.safetensors')
+    save_checkpoint(tmp_path / 'net.safetensors', network, {'reference': reference})
+    with pytest.raises(CheckpointError, match='no list of numbers; export it again'):
+        NetworkEstimator(settings(tmp_path / 'net.safetensors'))
+
+
+@pytest.mark.parametrize('text', ['[]', '"x"', '3', '[' * 100_000, '{"input": null}', '{"input": 3}'])
+def test_metadata_of_another_kind_is_refused(tmp_path, text):
+    model = onnx.ModelProto()
+    entry = model.metadata_props.add()
+    entry.key, entry.value = exported.METADATA_KEY, text
+    (tmp_path / 'net.onnx').write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match=r'damaged|input version None'):
+        ExportedEstimator(settings(tmp_path / 'net.onnx'))
 
 
 @pytest.mark.parametrize('content', [b'', b'PK\x03\x04', b'\x80\x02}', b'onnx' * 100])

@@ -130,6 +130,22 @@ def test_a_size_that_does_not_fit_the_weights_is_refused(saved):
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize('text', ['[]', 'null', '"x"', '[' * 100_000])
+def test_a_header_that_is_no_table_of_facts_is_refused(tmp_path, text):
+    save_file({'weight': torch.zeros(3)}, tmp_path / 'net.safetensors', {'depth_ros': text})
+    with pytest.raises(CheckpointError, match="'depth_ros' entry"):
+        load_checkpoint(tmp_path / 'net.safetensors')
+
+
+@pytest.mark.parametrize(('key', 'said'), [('input', 'input version None'), ('size', 'not known')])
+@pytest.mark.parametrize('value', [None, ['small'], 3])
+def test_facts_of_another_kind_are_refused(saved, key, said, value):
+    _, path = saved
+    header(path, lambda facts: facts.update({key: value}))
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(path)
+
+
 def test_input_that_has_changed_since_training_is_refused(saved, monkeypatch):
     _, path = saved
     monkeypatch.setattr(checkpoint, 'INPUT_VERSION', 99)
