@@ -82,12 +82,13 @@ def measure(
         distance[edge], power[edge] = _merge_echoes(distances.astype(np.float64), strengths.astype(np.float64), pulse)
     with np.errstate(divide='ignore', invalid='ignore'):
         margin = np.log(power / (0.1 / model.range_dark**2)) + rng.normal(scale=0.5, size=len(rays))
-    seen = np.isfinite(distance) & (distance <= model.max_range) & (distance >= model.min_range) & (margin > 0)
+    seen = np.isfinite(distance) & (margin > 0)
     seen &= rng.random(len(rays), np.float32) > 0.004
     spread = model.range_std * (1 + 1.5 * np.exp(-np.clip(margin, 0, 10)))
     with np.errstate(invalid='ignore'):
         measured = distance + rng.standard_normal(len(rays), np.float32) * spread
         measured = np.round(measured / model.quantum) * model.quantum
+        seen &= (measured <= model.max_range) & (measured >= model.min_range)
     false = np.flatnonzero(rng.random(len(rays), np.float32) < 2e-4)
     reach = np.where(np.isfinite(distance[false]), distance[false], model.max_range)
     measured[false] = model.min_range + rng.random(len(false)) * np.maximum(reach - model.min_range, 0)

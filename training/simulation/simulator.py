@@ -315,8 +315,13 @@ class Simulator:
         directions, offset, ring, beside = beams.directions, beams.offset_ns, beams.ring, beams.beside
         if self.settings.lidar_field == 'camera':
             keep = self._towards_image(directions)
+            if model.pattern != 'rosette':
+                # Whole rings and columns, so that the neighbour in azimuth stays at one index distance.
+                beams_of_column = keep.reshape(-1, beside)
+                rings = beams_of_column.any(axis=0)
+                keep = np.outer(beams_of_column.any(axis=1), rings).ravel()
+                beside = max(int(rings.sum()), 1)
             directions, offset, ring = directions[keep], offset[keep], ring[keep]
-            beside = max(int(round(beside * keep.mean())), 1) if model.pattern != 'rosette' else beside
         times = start + offset * 1e-9
         poses = self._track.at(times) @ self._body_from_lidar
         rays = np.empty((len(directions), 6), np.float32)

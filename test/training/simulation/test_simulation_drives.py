@@ -21,6 +21,7 @@ from depth_ros.messages.point_cloud import decode_cloud
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import Settings
 from depth_ros_training.cli.main import main
+from depth_ros_training.simulation.echoes import measure
 from depth_ros_training.simulation.recording import record
 from depth_ros_training.simulation.semantics import CLASSES, ROAD, SKY
 from depth_ros_training.simulation.simulator import SimulationSettings, Simulator
@@ -77,6 +78,25 @@ def test_lidar_agrees_with_the_camera_under_motion(world, lidar, seed):
         skewed = errors_of_lidar(Simulator(seed, settings), deskew=False)
         assert np.median(skewed) > 10 * np.median(errors)
         assert np.quantile(skewed, 0.9) > max(0.02, 5 * np.quantile(errors, 0.9))
+
+
+@pytest.mark.parametrize('lidar', ['os1_64', 'os0_32'])
+def test_beams_towards_the_camera_know_their_neighbour_in_azimuth(lidar, monkeypatch):
+    drive = Simulator(1, dataclasses.replace(SMALL, frames=1, lidar=lidar, lidar_field='camera', right=False))
+    given = []
+
+    def watched(scene, surfaces, model, rays, times, beside, rng):
+        given.append(beside)
+        return measure(scene, surfaces, model, rays, times, beside, rng)
+
+    monkeypatch.setattr('depth_ros_training.simulation.simulator.measure', watched)
+    scan = next(iter(drive)).scans[0]  # of a lidar that reports all its beams
+    (beside, *_) = given
+    assert 0.05 < len(scan) / (drive.lidar.columns * len(drive.lidar.elevations)) < 0.6
+    assert np.array_equal(scan.ring[beside:], scan.ring[:-beside])
+    column_ns = drive.lidar.sweep * 1e9 / drive.lidar.columns
+    gaps = scan.time_offset_ns[beside:] - scan.time_offset_ns[:-beside]
+    assert (np.abs(gaps - column_ns) < 2).mean() > 0.98  # but where the image begins and ends within a sweep
 
 
 def test_right_image_is_the_left_one_moved_by_the_disparity():

@@ -1,5 +1,7 @@
 """What a simulated lidar sees of scenes whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,16 @@ def test_range_noise_has_the_stated_size(palette):
     good = measured[np.isfinite(measured) & (np.abs(measured - 15) < 0.5)]
     assert good.mean() == pytest.approx(15.0, abs=0.002)
     assert good.std() == pytest.approx(BEAM.range_std, rel=0.15)
+
+
+def test_nothing_is_reported_outside_of_the_range(palette):
+    white = palette.material('paint', reflectivity=0.9, photo=False)
+    model = replace(BEAM, range_std=0.05, min_range=0.1, max_range=20.0)
+    for distance in (0.11, 19.99):
+        measured = echoes([wall(distance, white)], palette, rays_along_x(3000), model).range
+        assert 0.3 < np.isfinite(measured).mean() < 0.7  # noise puts the others outside
+        assert np.nanmin(measured) >= np.float32(model.min_range)
+        assert np.nanmax(measured) <= model.max_range
 
 
 def test_dark_surface_is_lost_beyond_its_range(palette):
