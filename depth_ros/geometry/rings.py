@@ -6,37 +6,42 @@ import numpy as np
 
 MIN_RINGS, MAX_RINGS = 4, 256
 _LEVEL_BIN = np.radians(0.02)
+# Metres; what is farther is a driver's way to say that there was no return (the largest float32, say).
+_FAR = 1e6
+# How much narrower rings have to be where they start at another cut: less is chance.
+_NARROWER = 0.9
 
 
 def infer_rings(points: np.ndarray) -> tuple[np.ndarray, str] | None:
     """Find the ring of every point where the structure of the cloud is clear.
 
     Two structures are known. *Storage order*: the points come ring by ring (KITTI), so the azimuth runs once around per
-    ring and a ring starts where it passes the cut (straight ahead, straight back, or the first point); taken if there
-    are 4 to 256 rings and their median elevations rise, or fall, in at least nine of ten steps. *Elevation levels*: the
-    elevations lie on 4 to 256 separate levels with empty bands between them that take at least half of the span, as the
-    beams of a sensor do in its own frame while it is not moved during the sweep.
+    ring and a ring starts where it passes the cut (straight ahead, straight back, or the first point; the one that
+    makes the narrowest rings); taken if there are 4 to 256 rings and their median elevations rise, or fall, in at least
+    nine of ten steps. *Elevation levels*: the elevations lie on 4 to 256 separate levels with empty bands between them
+    that take at least half of the span, as the beams of a sensor do in its own frame while it is not moved during the
+    sweep.
 
     Args:
-        points: (N, 3) metres in the frame of the sensor, x forward, z up; NaN = no return.
+        points: (N, 3) metres in the frame of the sensor, x forward, z up; no return = not finite, 0, or beyond 1000 km.
 
     Returns:
-        ring: (N,) uint16, 0 = first stored, or lowest level; points that are not finite get the ring of the point
-            before them.
+        ring: (N,) uint16, 0 = first stored, or lowest level; points that are no return get the ring of the point before
+            them.
         rule: ``storage order`` or ``elevation levels``.
         None where neither structure is there.
     """
-    finite = np.flatnonzero(np.isfinite(points).all(axis=1) & (points != 0).any(axis=1))
-    if len(finite) < 10 * MIN_RINGS:
+    returned = np.flatnonzero(_returned(points))
+    if len(returned) < 10 * MIN_RINGS:
         return None
-    x, y, z = points[finite].astype(np.float64).T
+    x, y, z = points[returned].astype(np.float64).T
     elevation = np.arctan2(z, np.hypot(x, y))
     ring, rule = _by_storage_order(np.arctan2(y, x), elevation), 'storage order'
     if ring is None:
         ring, rule = _by_levels(elevation), 'elevation levels'
     if ring is None:
         return None
-    before = np.searchsorted(finite, np.arange(len(points)), side='right') - 1
+    before = np.searchsorted(returned, np.arange(len(points)), side='right') - 1
     return ring[np.maximum(before, 0)].astype(np.uint16), rule
 
 
@@ -44,27 +49,37 @@ def ring_elevations(points: np.ndarray, ring: np.ndarray) -> tuple[np.ndarray, n
     """Where the rings look.
 
     Args:
-        points: (N, 3) metres in the frame of the sensor; NaN = no return.
+        points: (N, 3) metres in the frame of the sensor; no return as in ``infer_rings``.
         ring: (N,) uint16.
 
     Returns:
-        rings: (R,) uint16, those with a finite point, ascending.
+        rings: (R,) uint16, those with a return, ascending.
         elevation: (R,) float64 median elevation of each, rad.
     """
-    finite = np.isfinite(points).all(axis=1)
-    x, y, z = points[finite].astype(np.float64).T
-    elevation, ring = np.arctan2(z, np.hypot(x, y)), ring[finite]
+    returned = _returned(points)
+    x, y, z = points[returned].astype(np.float64).T
+    elevation, ring = np.arctan2(z, np.hypot(x, y)), ring[returned]
     order = np.argsort(ring, kind='stable')
     rings, starts = np.unique(ring[order], return_index=True)
+    if not len(rings):
+        return rings, np.zeros(0)
     return rings, np.array([np.median(part) for part in np.split(elevation[order], starts[1:])])
+
+
+def _returned(points: np.ndarray) -> np.ndarray:
+    # NaN and infinity fail the first comparison.
+    return (np.abs(points) < _FAR).all(axis=1) & (points != 0).any(axis=1)
 
 
 def _by_storage_order(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray | None:
     steps = np.diff(azimuth)
-    turning = np.sign(np.median(np.arctan2(np.sin(steps), np.cos(steps))))
+    step = np.median(np.arctan2(np.sin(steps), np.cos(steps)))
+    turning = np.sign(step)
     if turning == 0:
         return None
-    for cut in (0.0, np.pi, azimuth[0]):
+    best, narrowest = None, np.inf
+    # Rings start at the first point's azimuth but for rounding, so that cut is half a step before it.
+    for cut in (0.0, np.pi, azimuth[0] - step / 2):
         phase = np.mod(turning * (azimuth - cut), 2 * np.pi)
         ring = np.concatenate([[0], np.cumsum(np.diff(phase) < -np.pi)])
         count = int(ring[-1]) + 1
@@ -72,10 +87,14 @@ def _by_storage_order(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray 
             continue
         starts = np.searchsorted(ring, np.arange(1, count))
         medians = np.array([np.median(part) for part in np.split(elevation, starts)])
-        rising = np.mean(np.diff(medians) > 0)
-        if max(rising, 1 - rising) >= 0.9:
-            return ring
-    return None
+        rise = np.diff(medians)
+        if max(np.mean(rise > 0), np.mean(rise < 0)) < 0.9:
+            continue
+        # At a wrong cut half rings are joined with halves of the next ones, and those rise or fall just as well.
+        width = np.mean(np.abs(elevation - medians[ring]))
+        if width < _NARROWER * narrowest:
+            best, narrowest = ring, width
+    return best
 
 
 def _by_levels(elevation: np.ndarray) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from street import START, scan
 
 from depth_ros.errors import BagError, SettingsError
 from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, ring_holdout, ring_step_holdout
-from depth_ros.geometry.rings import infer_rings
+from depth_ros.geometry.rings import infer_rings, ring_elevations
 from depth_ros.types import LidarScan
 
 
@@ -104,6 +104,42 @@ def test_points_without_a_return_do_not_hinder():
     points = np.insert(whole.points, np.arange(0, len(whole), 7), np.nan, axis=0)
     found, _ = infer_rings(points)
     np.testing.assert_array_equal(found[np.isfinite(points[:, 0])], infer_rings(whole.points)[0])
+
+
+@pytest.mark.parametrize('turning', [1, -1])
+@pytest.mark.parametrize('start', [0.0, 1.0, np.pi, -2.0])
+def test_rings_are_inferred_wherever_the_lidar_starts_to_turn(start, turning):
+    ring, azimuth = np.meshgrid(np.arange(32), start + turning * np.linspace(0.01, 6.27, 200), indexing='ij')
+    elevation = np.radians(ring - 25.0)
+    flat = np.cos(elevation)
+    points = 20 * np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=-1).reshape(-1, 3)
+    found, rule = infer_rings(points.astype(np.float32))
+    assert rule == 'storage order'
+    np.testing.assert_array_equal(found, ring.ravel())
+
+
+def test_a_lidar_of_one_ring_that_turns_often_has_no_rings():
+    azimuth = np.tile(np.linspace(-3.1, 3.1, 200), 8)
+    assert infer_rings(np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(1600)], axis=1).astype(np.float32)) is None
+
+
+@pytest.mark.parametrize('no_return', [np.nan, np.inf, 0.0, np.finfo(np.float32).max])
+def test_what_did_not_return_is_on_no_ring(no_return):
+    whole = scan(0, named=False).points
+    places = np.arange(0, len(whole), 3)
+    points = np.insert(whole, places, no_return, axis=0)
+    returned = np.insert(np.ones(len(whole), np.bool_), places, False)
+    found, rule = infer_rings(points)
+    expected, expected_rule = infer_rings(whole)
+    assert rule == expected_rule
+    np.testing.assert_array_equal(found[returned], expected)
+    for some, other in zip(ring_elevations(points, found), ring_elevations(whole, expected), strict=True):
+        np.testing.assert_array_equal(some, other)
+
+
+def test_a_cloud_without_a_return_has_no_rings():
+    rings, elevation = ring_elevations(np.full((5, 3), np.nan, np.float32), np.zeros(5, np.uint16))
+    assert (rings.shape, elevation.shape) == ((0,), (0,))
 
 
 def test_no_structure_is_an_error_that_says_what_to_do():
