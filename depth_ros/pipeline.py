@@ -71,6 +71,8 @@ class DepthPipeline:
     def add_pose(self, pose: Pose) -> None:
         """Take in a pose of the robot."""
         self._forget_if_time_jumped_back(pose.stamp_ns, self._trajectory.last_stamp_ns)
+        if (pose.frame_id, pose.child_frame_id) != (self._trajectory.parent, self._trajectory.frame_id):
+            self._trajectory.clear()  # between the poses of two frames there is no motion
         self._trajectory.add(pose)
 
     def hopes_for_scan(self, stamp_ns: int) -> bool:

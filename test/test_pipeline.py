@@ -101,6 +101,22 @@ def test_odometry_of_a_frame_that_nothing_joins_is_left_out_and_said():
     assert "'chassis'" in pipeline.odometry_unused
 
 
+def test_between_poses_of_two_frames_there_is_no_motion():
+    pipeline = make_pipeline()
+    for i in range(20):
+        parent, origin = ('odom', 0.0) if i < 10 else ('map', 100.0)
+        pose = rigid([origin + i * 0.1, 0, 0], [0, 0, 0, 1])
+        pipeline.add_pose(Pose(10 * S + i * S // 20, pose, parent, 'base_link'))
+    pipeline.add_scan(wall(5, 10 * S + S // 5))
+    estimate = pipeline.process(frame(10 * S + S // 5 + S // 2))
+    assert estimate.basis.motion == 'assumed_static'
+    assert np.nanmedian(estimate.depth) == 5
+    pipeline.add_scan(wall(5, 10 * S + S * 3 // 5))
+    estimate = pipeline.process(frame(10 * S + S * 4 // 5))
+    assert estimate.basis.motion == 'compensated'
+    assert np.nanmedian(estimate.depth) == pytest.approx(4.6)
+
+
 def test_refusals_are_named():
     pipeline = make_pipeline(pairing__max_age=0.5)
     with pytest.raises(FrameRefused, match='no lidar has come yet') as caught:

@@ -14,6 +14,11 @@ from depth_ros.types import LidarScan, Pose
 # blend errs by 1 - cos(0.9 deg), 0.1 mm per metre.
 _KNOT_NS = 10_000_000
 _MAX_KNOTS = 200
+# Poses this far apart are joined however little may be extrapolated: what is between two is known better.
+_MAX_GAP_NS = 1_000_000_000
+# Motion is continued at the velocity over at least this time, where so much is known: between two poses that are
+# stamped microseconds apart, as when two sources share a topic, their noise would be a velocity of its own.
+_MIN_BASELINE_NS = 10_000_000
 
 
 class Trajectory:
@@ -64,7 +69,7 @@ class Trajectory:
         Args:
             stamp_ns: when.
             max_extrapolation_ns: how far before the first or after the last pose the motion may be continued; a gap
-                between two poses of more than ten times this is not bridged.
+                between two poses of more than a second and more than ten times this is not bridged.
 
         Returns:
             (4, 4) float64 fixed frame from body, or None where the poses do not reach.
@@ -74,9 +79,15 @@ class Trajectory:
         index = min(max(bisect.bisect_right(self._stamps, stamp_ns), 1), len(self._stamps) - 1)
         before, after = self._stamps[index - 1], self._stamps[index]
         outside = max(before - stamp_ns, stamp_ns - after)
-        if outside > max_extrapolation_ns or after - before > 10 * max_extrapolation_ns:
+        first, second = index - 1, index
+        while stamp_ns > after and first > 0 and after - self._stamps[first] < _MIN_BASELINE_NS:
+            first -= 1
+        while stamp_ns < before and second + 1 < len(self._stamps) and self._stamps[second] - before < _MIN_BASELINE_NS:
+            second += 1
+        gap = self._stamps[second] - self._stamps[first]
+        if outside > max_extrapolation_ns or gap > max(10 * max_extrapolation_ns, _MAX_GAP_NS):
             return None
-        return self._between(index, stamp_ns)
+        return self._between(first, second, stamp_ns)
 
     def held(self, stamp_ns: int) -> tuple[np.ndarray, int]:
         """Pose at a time; before the first and after the last one these are held. At least one pose must be known.
@@ -93,12 +104,12 @@ class Trajectory:
             return self._poses[0].matrix, stamp_ns - self._stamps[0]
         if index == len(self._stamps):
             return self._poses[-1].matrix, stamp_ns - self._stamps[-1]
-        return self._between(index, stamp_ns), 0
+        return self._between(index - 1, index, stamp_ns), 0
 
-    def _between(self, index: int, stamp_ns: int) -> np.ndarray:
-        before, after = self._stamps[index - 1], self._stamps[index]
+    def _between(self, first: int, second: int, stamp_ns: int) -> np.ndarray:
+        before, after = self._stamps[first], self._stamps[second]
         share = (stamp_ns - before) / (after - before)
-        return interpolate(self._poses[index - 1].matrix, self._poses[index].matrix, share)
+        return interpolate(self._poses[first].matrix, self._poses[second].matrix, share)
 
 
 @dataclass(frozen=True, eq=False)

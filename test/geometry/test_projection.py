@@ -161,6 +161,23 @@ def test_poses_are_continued_only_a_little_and_gaps_are_not_bridged():
     assert trajectory.at(50_000_000, 100_000_000)[0, 3] == pytest.approx(0.5)
 
 
+def test_without_extrapolation_poses_are_still_joined():
+    trajectory = drive(10.0, 0.0, [0, 20_000_000, 40_000_000, 5_000_000_000])
+    assert trajectory.at(30_000_000, 0)[0, 3] == pytest.approx(0.3)
+    assert trajectory.at(-1, 0) is None
+    assert trajectory.at(5_000_000_001, 0) is None
+    assert trajectory.at(2_000_000_000, 0) is None
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_motion_is_not_continued_at_the_noise_of_two_poses_of_nearly_one_time(mirrored):
+    trajectory, sign = Trajectory(), -1 if mirrored else 1
+    stamps = [0, 20_000_000, 40_000_000, 40_001_000]
+    for stamp, x in zip(stamps, (0.0, 0.02, 0.04, 0.041), strict=True):  # 1 m/s, and a millimetre of noise
+        trajectory.add(Pose(sign * stamp, rigid([sign * x, 0, 0], [0, 0, 0, 1]), 'odom', 'base_link'))
+    assert trajectory.at(sign * 90_000_000, 100_000_000)[0, 3] == pytest.approx(sign * 0.09, abs=0.005)
+
+
 def test_a_trajectory_forgets_and_takes_poses_in_any_order():
     trajectory = Trajectory(keep_ns=1_000_000_000)
     stamps = list(range(0, 20_000_000_000, 10_000_000))
