@@ -74,8 +74,12 @@ class Camera:
                 f'expected {" or ".join(map(str, _DISTORTION_SIZES[self.model]))} finite ones'
             )
         rotation = np.asarray(self.rotation, dtype=np.float64)
-        if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4):
-            raise CameraError(f'rectification {rotation.tolist()} is no rotation')
+        orthogonal = rotation.shape == (3, 3) and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4)
+        if not orthogonal or np.linalg.det(rotation) < 0:
+            raise CameraError(
+                f'rectification {rotation.tolist()} is no rotation, expected an orthogonal matrix of determinant 1; '
+                'calibrate the camera or fix r of its CameraInfo'
+            )
         object.__setattr__(self, 'distortion', distortion)
         object.__setattr__(self, 'rotation', rotation)
 

@@ -70,7 +70,10 @@ def _one_to_one_limit(kind: int, d: np.ndarray) -> float:
             np.minimum.accumulate(below) > 1e-6, tangent * above / np.where(below > 1e-6, below, 1), -1
         )
     bends = np.flatnonzero(np.diff(distorted) <= 0)
-    return float(tangent[bends[0]]) if bends.size else np.inf
+    if bends.size:
+        return float(tangent[bends[0]])
+    # An angle ends at a right one, but a radius grows on, and what bends it back may come into effect late.
+    return np.inf if kind == EQUIDISTANT else _MAX_TANGENT
 
 
 @njit(nogil=True, cache=True, inline='always')

@@ -71,6 +71,16 @@ def test_points_far_outside_the_view_do_not_fold_back_into_the_image():
     assert len(project_all(points, camera)) == 0
 
 
+def test_a_weak_distortion_that_folds_back_at_the_very_side_does_not_either():
+    # This one bends back at 25.8 focal lengths, 88 degrees from the axis, and is in the middle again at 44.7.
+    camera = Camera(160, 120, 97.0, 96.0, 78.0, 61.0, model='plumb_bob', distortion=np.array([-0.0005, 0, 0, 0, 0]))
+    tangent = np.linspace(21, 60, 1000)
+    points = 0.22 * np.stack([tangent, np.zeros(1000), np.ones(1000)], axis=1)
+    folded, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera.matrix, camera.distortion)
+    assert ((folded[..., 0] > 0) & (folded[..., 0] < camera.width)).any(), 'the case does not test what it says'
+    assert len(project_all(points, camera)) == 0
+
+
 @pytest.mark.parametrize(
     ('change', 'text'),
     [
@@ -81,6 +91,7 @@ def test_points_far_outside_the_view_do_not_fold_back_into_the_image():
         ({'model': 'thin_prism'}, 'unknown'),
         ({'model': 'plumb_bob', 'distortion': np.zeros(3)}, '4 or 5'),
         ({'rotation': np.zeros((3, 3))}, 'no rotation'),
+        ({'rotation': np.diag([1.0, 1.0, -1.0])}, 'determinant 1'),
     ],
 )
 def test_unusable_cameras_are_refused(change, text):
