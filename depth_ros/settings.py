@@ -419,9 +419,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f'parameters {str(path)!r} hold {type(content).__name__}, expected a mapping')
     values: dict[str, Any] = {}
     sections = [
-        value['ros__parameters']
+        value['ros__parameters'] or {}  # nothing below it, or only comments
         for value in content.values()
-        if isinstance(value, dict) and isinstance(value.get('ros__parameters'), dict)
+        if isinstance(value, dict) and isinstance(value.get('ros__parameters', ''), dict | None)
     ]
     for section in sections or [content]:
         values.update(_flatten(section))

@@ -59,6 +59,12 @@ def test_node_files_and_bare_groups_are_read_alike(tmp_path, content):
     assert load_yaml(path) == {'pairing.wait': 0.2}
 
 
+def test_a_node_file_may_set_nothing(tmp_path):
+    path = tmp_path / 'node.yaml'
+    path.write_text('/**:\n  ros__parameters:\n    # pairing.wait: 0.2\n')
+    assert load_yaml(path) == {}
+
+
 @pytest.mark.parametrize(
     ('content', 'text'), [('{', 'no YAML'), ('- 1\n', 'expected a mapping'), (b'\xff\xfe\x00', 'no YAML')]
 )

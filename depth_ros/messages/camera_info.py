@@ -5,6 +5,7 @@ The names of ROS 1 (D, K, R, P) and of ROS 2 (d, k, r, p) are read alike.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _MODELS = {
     'fisheye': 'equidistant',
     'kannala_brandt4': 'equidistant',
 }
+_RECTIFIED = re.compile(r'(?<![a-z])rect')
 
 
 def decode_camera(message: Any, rectified: bool, frame_id: str = '') -> Camera:
@@ -52,6 +54,11 @@ def decode_camera(message: Any, rectified: bool, frame_id: str = '') -> Camera:
             raise CameraError(
                 f'distortion model is {message.distortion_model!r}, expected one of '
                 f'{", ".join(m for m in _MODELS if m)}'
+            )
+        if not message.distortion_model and d.any():
+            raise CameraError(
+                f'distortion coefficients {d.tolist()} came without a distortion model, expected one of '
+                f'{", ".join(m for m in _MODELS if m)}; fix the CameraInfo'
             )
         model = _MODELS[message.distortion_model]
         distortion = d if model != 'none' and d.any() else np.zeros(0)
@@ -83,7 +90,8 @@ def is_rectified(message: Any, topic: str, setting: str) -> bool:
 
     Args:
         message: ``CameraInfo``.
-        topic: topic of the images; ``rect`` in its last part tells.
+        topic: topic of the images; a word that starts with ``rect`` in one of its last two parts (``image_raw`` and
+            ``compressed`` do not count) tells.
         setting: ``camera.images``: auto, raw or rectified.
 
     Returns:
@@ -92,7 +100,8 @@ def is_rectified(message: Any, topic: str, setting: str) -> bool:
     if setting != 'auto':
         return setting == 'rectified'
     names = [part for part in topic.split('/') if part not in ('compressed', 'image_raw')]
-    return any('rect' in name for name in names[-2:]) or not _field(message, 'd').any()
+    # Not within a word: a camera may be named "direct", and its image "unrectified".
+    return any(_RECTIFIED.search(name) for name in names[-2:]) or not _field(message, 'd').any()
 
 
 def fill_camera_info(message: Any, camera: Camera, time_ns: int) -> Any:

@@ -60,6 +60,11 @@ def decode_image(message: Any) -> tuple[np.ndarray, str]:
         )
     dtype, channels, code, result = _PLAIN[message.encoding]
     pixels = read_rows(message, np.dtype(dtype), channels)
+    if channels == 2 and message.width % 2:
+        raise MessageError(
+            f'image is {message.width} pixels wide, expected an even width for {message.encoding}, where two pixels '
+            'share their colour; fix the driver'
+        )
     if code is not None:
         pixels = cv2.cvtColor(np.ascontiguousarray(pixels), code)
     if pixels.dtype == np.uint16:
@@ -124,7 +129,10 @@ def decode_compressed(message: Any) -> tuple[np.ndarray, str]:
     if 'compressedDepth' in message.format:
         raise MessageError(f'compressed image format is {message.format!r}, which is depth; expected a camera image')
     data = body(message.data)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    except cv2.error:  # a damaged header may name a size beyond all memory
+        pixels = None
     if pixels is None:
         raise MessageError(
             f'compressed image of {len(data)} bytes in format {message.format!r} cannot be decoded, expected '

@@ -16,8 +16,12 @@ def decode_odometry(message: Any) -> Pose:
     """Read an ``Odometry``.
 
     Raises:
-        MessageError: the pose is not finite, its quaternion has no direction, or ``child_frame_id`` is empty.
+        MessageError: the pose is not finite, its quaternion has no direction, ``child_frame_id`` is empty, or the stamp
+            is 0.
     """
+    if stamp_ns(message) == 0:
+        # Among poses with a stamp it would be time that jumps back, at which everything is forgotten.
+        raise MessageError('odometry is stamped 0, expected the time of the pose; fix its publisher')
     pose = message.pose.pose
     child = message.child_frame_id.lstrip('/')
     if not child:

@@ -68,6 +68,10 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
         return np.ndarray((count,), dtype, data, item.offset, (step,))
 
     x, y, z = column('x'), column('y'), column('z')
+    if any(values.dtype.kind != 'f' for values in (x, y, z)):
+        raise MessageError(
+            f'cloud has integer x, y, z ({x.dtype}, {y.dtype}, {z.dtype}), expected float32 or float64 metres'
+        )
     adjacent = fields['y'].offset == fields['x'].offset + 4 and fields['z'].offset == fields['x'].offset + 8
     floats = all(fields[name].datatype == _FLOAT32 for name in 'xyz')
     native = order == ('<' if sys.byteorder == 'little' else '>')
@@ -77,8 +81,6 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
         points = np.ndarray((count, 3), np.float32, data, fields['x'].offset, (step, 4))
     else:
         points = np.stack([x, y, z], axis=1).astype(np.float32)
-    if all(fields[name].datatype not in (_FLOAT32, 8) for name in 'xyz'):
-        raise MessageError('cloud has integer x, y, z, expected float32 or float64 metres')
 
     stamp = stamp_ns(message)
     ring = next((column(name) for name in _RING_NAMES if name in fields), None)

@@ -62,6 +62,7 @@ def test_more_coefficients_under_the_older_name():
         ({'k': np.zeros(9)}, 'fx=0.0'),
         ({'k': np.array([np.nan, 0, 320, 0, 500, 240, 0, 0, 1])}, 'fx=nan'),
         ({'distortion_model': 'double_sphere'}, 'double_sphere'),
+        ({'distortion_model': ''}, 'without a distortion model'),
         ({'d': np.array([0.1, 0.2])}, '2 coefficients'),
         ({'k': np.array([500.0, 9, 320, 0, 500, 240, 0, 0, 1])}, 'skew'),
     ],
@@ -80,6 +81,10 @@ def test_no_calibration_is_refused(changes, text):
         ('/camera/image_raw', [0.0] * 5, 'auto', True),
         ('/camera/image_raw', [0.1] * 5, 'rectified', True),
         ('/camera/image_rect', [0.1] * 5, 'raw', False),
+        ('/zed/left/color/rect/image', [0.1] * 5, 'auto', True),
+        ('/camera/left_rectified/compressed', [0.1] * 5, 'auto', True),
+        ('/direct/image_raw', [0.1] * 5, 'auto', False),
+        ('/camera/image_unrectified', [0.1] * 5, 'auto', False),
     ],
 )
 def test_whether_images_are_rectified(topic, d, setting, expected):
@@ -101,11 +106,11 @@ def test_what_is_filled_is_read_back(camera):
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (7, 9)
 
 
-def odometry(child='base_link', **changes):
+def odometry(child='base_link', stamp=(2, 3), **changes):
     position = SimpleNamespace(x=1.0, y=2.0, z=3.0)
     orientation = SimpleNamespace(**{'x': 0.0, 'y': 0.0, 'z': 0.0, 'w': 1.0, **changes})
     return SimpleNamespace(
-        header=SimpleNamespace(stamp=SimpleNamespace(sec=2, nanosec=3), frame_id='odom'),
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=stamp[0], nanosec=stamp[1]), frame_id='odom'),
         child_frame_id=child,
         pose=SimpleNamespace(pose=SimpleNamespace(position=position, orientation=orientation)),
     )
@@ -124,6 +129,7 @@ def test_odometry():
         (odometry(w=0.0), 'no direction'),
         (odometry(x=float('nan')), 'no direction'),
         (odometry(child=''), 'child_frame_id'),
+        (odometry(stamp=(0, 0)), 'stamped 0'),
     ],
 )
 def test_odometry_that_says_nothing_is_refused(message, text):

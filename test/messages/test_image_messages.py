@@ -1,6 +1,8 @@
 """Images: views, padding, byte order, and what is refused. Agreement with cv_bridge is tested beside the nodes."""
 
 import array
+import struct
+import zlib
 from types import SimpleNamespace
 
 import cv2
@@ -67,6 +69,7 @@ def change(**fields):
         (change(data=np.zeros(100, np.uint8)), 'truncated'),
         (change(width=0), '0x6'),
         (change(encoding='rgb16', step=49), 'multiple of 2'),
+        (change(encoding='yuyv', width=5), 'even width'),
     ],
 )
 def test_what_makes_no_image_is_refused_in_one_line(message, text):
@@ -97,6 +100,14 @@ def test_png_is_exact(shape):
 def test_compressed_data_that_is_no_image_is_refused(data, format_, text):
     with pytest.raises(MessageError, match=text):
         decode_compressed(SimpleNamespace(format=format_, data=np.frombuffer(data, np.uint8)))
+
+
+def test_a_header_that_names_a_size_beyond_all_memory_is_refused_too():
+    data = bytearray(cv2.imencode('.png', random_image(4, 4))[1].tobytes())
+    data[16:24] = struct.pack('>II', 200_000, 200_000)
+    data[29:33] = struct.pack('>I', zlib.crc32(bytes(data[12:29])))
+    with pytest.raises(MessageError, match='cannot be decoded'):
+        decode_compressed(SimpleNamespace(format='png', data=np.frombuffer(data, np.uint8)))
 
 
 def test_what_is_filled_is_read_back():

@@ -135,6 +135,7 @@ def broken(**changes):
         (broken(point_step=10), 'ends at byte 12'),
         (broken(height=5, width=1, row_step=13), 'row_step'),
         (broken(fields=[field('x', 0, 5), field('y', 4, 5), field('z', 8, 5)]), 'integer'),
+        (broken(fields=[field('x', 0, 5), field('y', 4, 7), field('z', 8, 7)]), 'integer'),
         (broken(fields=[field('x', 0, 99), field('y', 4, 7), field('z', 8, 7)]), 'datatype 99'),
     ],
 )
