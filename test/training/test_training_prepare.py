@@ -16,6 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import RecordingError
+from depth_ros.messages.header import set_stamp, stamp_ns
 from depth_ros_training.cli.main import main
 from depth_ros_training.data import dataset as dataset_module
 from depth_ros_training.data.bags import read_bag
@@ -234,6 +235,28 @@ def test_compressed_images_are_kept_as_they_came(bag, tmp_path):
     kept = [path.read_bytes() for path in sorted((out / 'compressed' / 'image_02' / 'data').iterdir())]
     assert kept == files
     assert {entry['classes'] for entry in read_index(out).frames} == {'LT'}
+
+
+def test_a_recording_that_starts_again_has_as_many_sweeps_as_before(bag, prepared, tmp_path):
+    """As when a simulation does: the log goes on, the stamps go back. What is prepared of both rounds is the same."""
+    again, back = 10 * 10**9, -1000 * 10**9
+    target = tmp_path / 'again'
+    with (
+        AnyReader([bag], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader,
+        BagWriter(target) as writer,
+    ):
+        for later, shift in ((0, 0), (again, back)):
+            for connection, log_ns, data in reader.messages():
+                message = reader.deserialize(data, connection.msgtype)
+                if hasattr(message, 'header'):
+                    set_stamp(message.header.stamp, stamp_ns(message) + shift)
+                writer.write(connection.topic, message, log_ns + later)
+    out = tmp_path / 'dataset'
+    assert main(['prepare', str(target), '--out', str(out), '--jobs', '1', '--split', 'time', '--gap', '0.15']) == 0
+    expected = [entry['num_sweeps'] for entry in read_index(prepared).frames]
+    found = [entry['num_sweeps'] for entry in read_index(out).frames]
+    assert min(expected) > 1, 'the case does not test what it says'
+    assert found == [*expected, *expected]
 
 
 def test_a_full_disk_leaves_what_was_done(bag, tmp_path, capsys, monkeypatch):

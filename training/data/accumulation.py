@@ -32,7 +32,7 @@ from depth_ros_training.data.sweep_kernels import (
 )
 
 _NS = 1_000_000_000
-_JUMP_NS = 2 * _NS  # stamps that go back by more are a recording that starts again
+JUMP_NS = 2 * _NS  # stamps that go back by more are a recording that starts again
 # A sweep from less than this away shows nothing that the others do not.
 _MIN_STEP = 0.05  # metres
 # When a sweep's points are looked at again, before and after, in units of the reach: soon, so that the same things are
@@ -164,7 +164,7 @@ class SweepWindow:
 
     def add_scan(self, scan: LidarScan) -> None:
         """Take in a sweep; when time jumps back (a bag that loops) those before are forgotten."""
-        if self._scans and scan.mid_ns < self._scans[-1].mid_ns - _JUMP_NS:
+        if self._scans and scan.mid_ns < self._scans[-1].mid_ns - JUMP_NS:
             self._scans.clear()
             self._sweeps.clear()
         self._scans.append(scan)
@@ -174,7 +174,7 @@ class SweepWindow:
         if self._given:
             return
         newest = self._trajectory.last_stamp_ns
-        if newest is not None and pose.stamp_ns < newest - _JUMP_NS:
+        if newest is not None and pose.stamp_ns < newest - JUMP_NS:
             self._trajectory.clear()
         self._trajectory.add(pose)
 

@@ -22,7 +22,7 @@ from depth_ros.geometry.projection import ProjectedPoints, concatenate, nearest_
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import Settings
 from depth_ros.types import Frame, LidarScan, Pose
-from depth_ros_training.data.accumulation import Accumulated, SweepWindow, depth_image
+from depth_ros_training.data.accumulation import JUMP_NS, Accumulated, SweepWindow, depth_image
 from depth_ros_training.data.agreement import EdgeAgreement
 from depth_ros_training.data.bags import rings_of
 from depth_ros_training.data.companions import PartnerImages, TrueDepth, find_partner
@@ -120,8 +120,11 @@ class Chunks:
         self._partner: PartnerImages | None = None
         self._parts = {number: _Part(number) for number in run}
         self._reached = run[0]
-        # Part of each image on its way, and the place within it.
-        self._places: WeakKeyDictionary[Frame, tuple[_Part, int]] = WeakKeyDictionary()
+        # Part of each image on its way, the place within it, and how often time had jumped back before it.
+        self._places: WeakKeyDictionary[Frame, tuple[_Part, int, int]] = WeakKeyDictionary()
+        self._waiting: deque[_Projected] = deque()  # for sweeps that come after them
+        self._newest: dict[type, int] = {}  # stamp of each kind of item
+        self._num_jumps = 0
 
     def close(self) -> None:
         """Close the bag."""
@@ -142,22 +145,23 @@ class Chunks:
             part: what the index will say of it.
         """
         events = self._recording.events(*self._span, (self._start, self._stop))
-        waiting: deque[_Projected] = deque()
-        for answer in replay(self._watched(events), self._pipeline, ReplayCounts()):
+        waiting = self._waiting
+        for answer in replay(self._watched(events, count), self._pipeline, ReplayCounts()):
             if isinstance(answer, FrameRefused):
-                part, _ = self._places[self._pipeline.newest]
+                part, *_ = self._places[self._pipeline.newest]
                 part.counts[f'image refused: {answer.reason}'] += 1
                 part.num_left -= 1
                 count(1)
             else:
                 waiting.append(answer)
-                self._window.forget_before(waiting[0].frame.stamp_ns)
             while waiting and self._is_covered(waiting[0].frame):
                 self._add(waiting.popleft())
                 count(1)
+            if waiting:
+                self._window.forget_before(waiting[0].frame.stamp_ns)
             yield from self._finished()
-        for projected in waiting:
-            self._add(projected)
+        while waiting:
+            self._add(waiting.popleft())
             count(1)
             yield from self._finished()
         for number, part in self._parts.items():
@@ -169,7 +173,7 @@ class Chunks:
             if number < self._reached and self._parts[number].num_left == 0:
                 yield number, self._parts.pop(number).content()
 
-    def _watched(self, events: Iterator[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
+    def _watched(self, events: Iterator[tuple[int, Item]], count: Callable[[int], None]) -> Iterator[tuple[int, Item]]:
         """Pass on what is to be prepared, keep sweeps and poses, and count what is damaged within each chunk."""
         before: Counter[str] | None = Counter() if self._run[0] == 0 else None
         try:
@@ -181,6 +185,11 @@ class Chunks:
                     after = self._damage()
                     self._parts[self._reached].counts += after - (before or Counter())
                     before, self._reached = after, reached
+                if self._jumps_back(item):
+                    # No sweep after them will come for those that wait, and the window is about to forget those before.
+                    while self._waiting:
+                        self._add(self._waiting.popleft())
+                        count(1)
                 if isinstance(item, LidarScan):
                     self._window.add_scan(item)
                 elif isinstance(item, Pose):
@@ -195,6 +204,17 @@ class Chunks:
             self._parts[self._reached].counts += self._damage() - (before or Counter())
         self._reached = self._run.stop
 
+    def _jumps_back(self, item: Item) -> bool:
+        """Whether the recording starts again with this item, as that of a simulation does."""
+        # Each kind by itself: cameras may be stamped by another clock than lidars.
+        newest = self._newest.get(type(item), item.stamp_ns)
+        jumps = item.stamp_ns < newest - JUMP_NS
+        if jumps:
+            self._newest.clear()
+            self._num_jumps += 1
+        self._newest[type(item)] = item.stamp_ns if jumps else max(newest, item.stamp_ns)
+        return jumps
+
     def _takes(self, frame: Frame) -> bool:
         """Give an image its place, if it is not one of those left out."""
         part = self._parts[min(self._reached, self._run[-1])]
@@ -203,7 +223,7 @@ class Chunks:
         if rest:
             return False
         part.num_left += 1
-        self._places[frame] = part, place
+        self._places[frame] = part, place, self._num_jumps
         return True
 
     def _damage(self) -> Counter[str]:
@@ -211,12 +231,14 @@ class Chunks:
         return damaged + self._recording.refused
 
     def _is_covered(self, frame: Frame) -> bool:
+        if self._places[frame][2] < self._num_jumps:
+            return True
         newest = self._window.newest_ns
         return newest is not None and newest > frame.stamp_ns + 2 * self._reach_ns
 
     def _add(self, projected: _Projected) -> None:
         frame, sweeps = projected.frame, projected.sweeps
-        part, index = self._places[frame]
+        part, index, _ = self._places[frame]
         name = f'{part.number * _FRAMES_PER_CHUNK + index:010d}'
         folder, shape = self._out / self._plan.name, frame.camera.shape
         image = write_image(folder / 'image_02' / 'data' / name, frame)
