@@ -165,6 +165,8 @@ def test_interrupted_it_goes_on_where_it_was(data, adapted, tmp_path, monkeypatc
     parameters = tmp_path / 'node.yaml'
     parameters.write_text('estimator: {downscale: 2}')
     assert 'differs in pipeline' in error_line(capsys, [*arguments, '--params', str(parameters)])
+    parameters.write_text(f'estimator: {{checkpoint: {out / "adapted.safetensors"}}}')
+    assert main([*arguments, '--params', str(parameters)]) == 0
     assert (out / 'adapted.safetensors').read_bytes() == trained
 
 

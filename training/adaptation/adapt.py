@@ -246,7 +246,8 @@ class _Adapting:
             'settings': dict(options.changes),
             'preparation': dataclasses.asdict(options.preparation),
             'split': dataclasses.asdict(options.split),
-            'pipeline': to_flat(self.settings),
+            # What the robot runs until then makes no difference: it is set to the result afterwards.
+            'pipeline': {**to_flat(self.settings), 'estimator.checkpoint': ''},
         }
         facts = json.loads(json.dumps(facts))
         path = self.work / _REQUEST
