@@ -91,7 +91,8 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
         offsets, span = _offsets(column(time_name), stamp)
         if offsets is None:
             notes = (
-                f'point times in field {time_name!r} make no sweep (not finite, or beyond 1 s of the stamp); left out',
+                f'point times in field {time_name!r} make no sweep (not finite, beyond 1 s of the stamp, or absolute '
+                'in float32); left out',
             )
     return LidarScan(
         stamp_ns=stamp,
@@ -116,6 +117,8 @@ def _offsets(values: np.ndarray, stamp: int) -> tuple[np.ndarray | None, tuple[i
         wide = values.astype(np.int64)
     elif not np.isfinite(values).all():
         return None, (0, 0)
+    elif values.dtype.itemsize < 8 and abs(float(values[0])) > 1e8:
+        return None, (0, 0)  # float32 tells the time since the epoch to a minute or two
     elif abs(float(values[0])) > 1e17:  # ns since the epoch
         wide = values.astype(np.int64) - stamp
     elif abs(float(values[0])) > 1e8:  # seconds since the epoch: split before scaling, float64 holds 16 digits

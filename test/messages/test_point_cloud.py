@@ -97,7 +97,12 @@ def test_times_of_all_drivers_become_ns_after_the_stamp(name, values):
 
 @pytest.mark.parametrize(
     'values',
-    [np.array([0.0, np.nan, 0.1], 'f4'), np.array([0.0, 5.0, 0.1], 'f4'), np.array([0, 3_000_000_000, 5], 'u4')],
+    [
+        np.array([0.0, np.nan, 0.1], 'f4'),
+        np.array([0.0, 5.0, 0.1], 'f4'),
+        np.array([0, 3_000_000_000, 5], 'u4'),
+        (STAMP_NS / 1e9 + np.array([0.0, 0.01, 0.099])).astype('f4'),  # by chance within a second of the stamp
+    ],
 )
 def test_times_that_make_no_sweep_are_left_out_with_a_note(values):
     columns, _ = xyz(3)
