@@ -1,11 +1,15 @@
-"""Weights of a small random network, for tests of all rooms; skipped where it cannot be made."""
+"""Ctrl-C as tests need it, and weights of a small random network, for tests of all rooms."""
 
 import importlib.util
+import signal
 
 import pytest
 
 from depth_ros.open3d_library import supply_libusb
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # So it is in the background of a shell, and so it would be in every process that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 supply_libusb()  # before a test module asks whether Open3D can be imported
 
 
