@@ -31,10 +31,12 @@ _LEFT_AND_RIGHT = (
     ('camera_0', 'camera_1'), ('camera0', 'camera1'), ('_l', '_r'),
 )  # fmt: skip
 _MIN_BASELINE = 0.005  # metres
+# Stamps that fall by more than this begin anew, as those of a bag that was recorded of another one played in a loop.
+_JUMP_NS = 1_000_000_000
 
 
 class Companion:
-    """Messages of a topic of a bag, asked for in the order of their stamps. Close it when done."""
+    """Messages of a topic, asked for in the order of their stamps, which may begin anew. Close it when done."""
 
     def __init__(
         self, path: Any, topic: str, tolerance_ns: int = 0, start_ns: int | None = None, stop_ns: int | None = None
@@ -53,20 +55,38 @@ class Companion:
         self._messages = self._reader.messages([topic], start_ns, stop_ns) if has else iter(())
         self._tolerance_ns = tolerance_ns
         self._ahead: list[tuple[int, Any]] = []
+        self._next: tuple[int, Any] | None = None  # read, and of a round that was not asked for yet
+        self._newest = self._asked = -(2**62)
 
     def at(self, stamp: int) -> Any | None:
         """The message of a stamp, None where there is none; of those asked for before nothing is kept."""
-        while not self._ahead or self._ahead[-1][0] <= stamp + self._tolerance_ns:
-            try:
-                record = next(self._messages, None)
-            except BagError:  # damaged from here on: whoever reads the images says so
-                record = None
-            if record is None:
+        begins_anew = stamp < self._asked - _JUMP_NS
+        self._asked = stamp
+        if begins_anew:
+            self._ahead = []
+        while begins_anew or not self._ahead or self._ahead[-1][0] <= stamp + self._tolerance_ns:
+            item = self._next or self._read()
+            self._next = None
+            if item is None:
                 break
-            self._ahead.append((stamp_ns(record.message), record.message))
+            if item[0] < self._newest - _JUMP_NS:
+                if not begins_anew:
+                    self._next = item
+                    break
+                begins_anew = False
+            self._newest = item[0]
+            if not begins_anew:
+                self._ahead.append(item)
         self._ahead = [item for item in self._ahead if item[0] >= stamp - self._tolerance_ns]
         near = min(self._ahead, key=lambda item: abs(item[0] - stamp), default=None)
         return near[1] if near is not None and abs(near[0] - stamp) <= self._tolerance_ns else None
+
+    def _read(self) -> tuple[int, Any] | None:
+        try:
+            record = next(self._messages, None)
+        except BagError:  # damaged from here on: whoever reads the images says so
+            return None
+        return None if record is None else (stamp_ns(record.message), record.message)
 
     def close(self) -> None:
         """Close the bag."""
