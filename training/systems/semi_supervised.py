@@ -169,10 +169,11 @@ class SemiSupervisedSystem(SupervisedSystem):
             return dict.fromkeys(_NEEDS['a stereo partner'], left.prediction.log_depth.sum())
         total: dict[str, Tensor] = {}
         for eye, other, matrix in ((left, right, transform), (right, left, invert(transform))):
-            projection = project(eye.depth, eye.rays, matrix, intrinsics)
             part: dict[str, Tensor] = {}
             if 'alignment' in self._weights:
                 part['alignment'] = self._alignment(eye, other.source, matrix, intrinsics)
+            if 'ssim' in self._weights or 'left_right' in self._weights:
+                projection = project(eye.depth, eye.rays, matrix, intrinsics)
             if 'ssim' in self._weights:
                 warped, seen = _read(other.source, projection, eye.known)
                 part['ssim'] = appearance(eye.image, warped, seen)
