@@ -24,11 +24,11 @@ _STD_PER_GAP = 0.25
 _STD_PER_SPACING_OUTSIDE = 0.15
 # There a plane may leave the mean depth around by this share per spacing of distance.
 _SLACK_PER_SPACING = 0.2
-# In a bay whose ends interpolate to more than that: this share of the difference is added, less where the bay is wider
-# than so many spacings of samples. Chosen on the same scene at 32, 16 and 8 rings: RMSE falls at each of them, as it
-# does on 21 other drives.
-_BAY_SHARE = 0.7
-_BAY_WIDTH = 3.0
+# In a bay whose ends interpolate to more than that: inverse depth goes this share of the way there, less where the bay is
+# wider than so many spacings of samples. Chosen on the same scene alone, for the least mean logarithm of MAE and RMSE at
+# 32, 16 and 8 rings; shares of 0.7 to 0.8 and widths from 6 upwards differ by 0.1 %.
+_BAY_SHARE = 0.8
+_BAY_WIDTH = 9.0
 # Triangles smaller than this (twice the area, px^2) are too thin to tell a slope.
 _MIN_AREA = 1e-3
 # Pixels by which rows of a triangle are wider than they are: rounding must leave no gap between triangles.
@@ -170,7 +170,7 @@ def _across_bays(u, v, mesh_u, mesh_v, depth, spacing, bays, shape):
     """Draw the lines between the ends of bays.
 
     Returns:
-        (H, W) float32 depth of the line, metres, 0 outside of bays; and (H, W) float32 how much it counts.
+        (H, W) float32 inverse depth of the line, 1/m, and (H, W) float32 how much it counts: both 0 outside of bays.
     """
     lines, shares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for t in range(bays.shape[0]):
@@ -194,7 +194,7 @@ def _across_bays(u, v, mesh_u, mesh_v, depth, spacing, bays, shape):
             left, right = columns_within(outline, row, _WIDER, shape[1])
             for column in range(left, right + 1):
                 inverse = at_row + slope_u * (np.float32(column) - u[a])
-                lines[row, column] = np.float32(1.0) / min(max(inverse, low), high)
+                lines[row, column] = min(max(inverse, low), high)
                 shares[row, column] = share
     return lines, shares
 
@@ -229,7 +229,9 @@ def _render_margin(
                 np.float32(_STD_PER_SPACING_OUTSIDE) * away + (np.float32(0.5) + away)
                 * (np.float32(_STD_PER_ROUGHNESS) * roughness[i] + std_per_pixel * max(spacing[i], one))
             )
-            farther, share = max(lines[row, column] - estimate, np.float32(0.0)), shares[row, column]
-            out_depth[row, column] = estimate + share * farther
-            model += np.float32(_STD_PER_DISAGREEMENT) * (one - share) * farther
+            line, share = lines[row, column], shares[row, column]
+            if share > 0 and line * estimate < one:
+                estimate = one / ((one - share) / estimate + share * line)
+                model += np.float32(_STD_PER_DISAGREEMENT) * (one / line - estimate)
+            out_depth[row, column] = estimate
             out_std[row, column] = np.sqrt(std[i] * std[i] + model * model)
