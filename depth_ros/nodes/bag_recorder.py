@@ -48,6 +48,7 @@ class BagRecorder(Node):
         self.counts: Counter[str] = Counter()
         self._writer, self._idle_s = writer, idle_s
         self._wanted = [self.resolve_topic_name(topic) for topic in topics]
+        self._refused: set[str] = set()
         self._last: float | None = None
         self.create_timer(_LOOK_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -61,7 +62,7 @@ class BagRecorder(Node):
         recorded = {subscription.topic_name for subscription in self.subscriptions}
         known = dict(self.get_topic_names_and_types())
         for topic in self._wanted:
-            if topic not in recorded and known.get(topic):
+            if topic not in recorded and topic not in self._refused and known.get(topic):
                 self._record(topic, known[topic][0])
         if self._idle_s and self._last is not None and time.monotonic() - self._last > self._idle_s:
             self.done.set_result(None)
@@ -72,7 +73,12 @@ class BagRecorder(Node):
             return  # only subscribers so far: what will be offered is not known
         kind = message_type(name)
         if kind is None:
-            raise BagError(f'cannot record {topic!r}: message type {name} is not installed')
+            reason = f'cannot record {topic!r}: message type {name} is not installed'
+            self._refused.add(topic)
+            if self._refused.issuperset(self._wanted):
+                raise BagError(reason)
+            self.get_logger().error(f'{reason}; the other topics are recorded')
+            return
         profile = QoSProfile(depth=50)
         if any(item.reliability == ReliabilityPolicy.BEST_EFFORT for item in offered):
             profile.reliability = ReliabilityPolicy.BEST_EFFORT

@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import os
 import signal
 import time
 
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from nav_msgs.msg import Odometry
 from rclpy.time import Time
 from ros_graph import CAMERA, STATIC, next_domain, wall
 from rosgraph_msgs.msg import Clock
@@ -187,6 +189,33 @@ def test_a_recording_without_messages_or_place_leaves_nothing(start, tmp_path):
     recorder._reader.join(2.0)
     assert 'cannot write' in recorder.output
     assert [item.name for item in tmp_path.iterdir()] == ['file']
+
+
+def test_a_topic_of_unknown_type_does_not_end_a_recording(start, peer, tmp_path):
+    hidden = tmp_path / 'hidden' / 'nav_msgs'
+    hidden.mkdir(parents=True)
+    (hidden / '__init__.py').write_text('raise ImportError')
+    domain = next_domain()
+    path = os.pathsep.join([str(hidden.parent), os.environ.get('PYTHONPATH', '')])
+    recorder = start(NODES + 'bag_recorder', domain, tmp_path / 'new', '/image', '/odometry', PYTHONPATH=path)
+    alone = start(NODES + 'bag_recorder', domain, tmp_path / 'none', '/odometry', PYTHONPATH=path)
+    other = peer(domain)
+    images = other.node.create_publisher(Image, '/image', 10)
+    other.node.create_publisher(Odometry, '/odometry', 10)
+    recorder.wait_for("cannot record '/odometry': message type nav_msgs/msg/Odometry is not installed")
+    assert alone.popen.wait(20.0) == 2
+    assert not (tmp_path / 'none').exists()
+    end = time.monotonic() + 20
+    while not images.get_subscription_count():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    for _ in range(5):
+        images.publish(Image())
+        time.sleep(0.1)
+    assert recorder.end(signal.SIGINT) == 0, recorder.output
+    assert 'nothing on /odometry' in recorder.output
+    with BagReader(tmp_path / 'new') as reader:
+        assert [topic.name for topic in reader.topics] == ['/image']
 
 
 def test_a_recording_onto_a_full_disk_is_one_line_and_leaves_nothing(start, peer, tmp_path):

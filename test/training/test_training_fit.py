@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -129,6 +130,16 @@ def test_a_folder_of_another_run_is_refused(data):
     fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'out', progress=False)
     with pytest.raises(TrainingError, match=r'optimizer.learning_rate was .* is 0\.1'):
         fit(SupervisedSystem, settings_of(data, run__steps=3, optimizer__learning_rate=0.1), data, data / 'out', False)
+
+
+def test_a_run_does_not_go_on_with_other_data(data):
+    settings = settings_of(data, run__steps=3)
+    fit(SupervisedSystem, settings, data, data / 'out', progress=False)
+    fit(SupervisedSystem, settings, data, data / 'out', progress=False)
+    shutil.rmtree(data / 'scenes')
+    write_scenes(data / 'scenes', 3)
+    with pytest.raises(TrainingError, match="other data: '1 samples scenes' changed since"):
+        fit(SupervisedSystem, settings, data, data / 'out', progress=False)
 
 
 def test_a_loss_with_a_weight_that_nothing_computes_is_refused(data):

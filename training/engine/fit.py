@@ -26,7 +26,7 @@ from depth_ros_training.engine.system import DepthSystem
 from depth_ros_training.engine.validation import Cases
 from depth_ros_training.settings import TrainingSettings, to_nested
 
-_SETTINGS_FILE = 'settings.json'
+_SETTINGS_FILE, _DATA_FILE = 'settings.json', 'data.json'
 # May change between an interrupted run and the one that resumes it: they do not alter what is learned.
 _FREE = {('data', 'workers'), ('run', 'threads'), ('run', 'keep'), ('run', 'pictures')}
 
@@ -51,7 +51,7 @@ def fit(
 
     Raises:
         SettingsError: settings that do not go together.
-        TrainingError: ``out`` holds a run with other settings, or the loss is not finite.
+        TrainingError: ``out`` holds a run with other settings or on other data, or the loss is not finite.
         RecordingError: data cannot be read.
         OutputError: ``out`` cannot be written.
     """
@@ -70,6 +70,9 @@ def fit(
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     lightning.seed_everything(settings.run.seed, verbose=False)
     sources, validation = read_data(settings, data)
+    fingerprints = {source.text: source.fingerprint for source in sources}
+    if rank == 0:
+        _claim_data(out, fingerprints)
     cases = Cases(validation)
     if len(cases) < processes:
         raise SettingsError(
@@ -84,7 +87,7 @@ def fit(
     system = system_class(network.train().to(memory_format=torch.channels_last), settings, cases)
     facts = {
         'training': {'system': system_class.__name__, 'settings': to_nested(settings)},
-        'data': {source.text: source.fingerprint for source in sources},
+        'data': fingerprints,
     }
     # Steps made, not epochs, say which views are next: the trainer counts an epoch twice when it resumes.
     sampler = StepSampler(
@@ -195,3 +198,21 @@ def _claim(out: Path, settings: TrainingSettings) -> None:
         path.write_text(json.dumps(wanted, indent=1), encoding='utf-8')
     except OSError as error:
         raise OutputError(f'cannot write to {str(out)!r}: {error.strerror}') from error
+
+
+def _claim_data(out: Path, fingerprints: dict[str, str]) -> None:
+    """Say what the run of a folder learns from, or check that it is what it learned from before."""
+    path = out / _DATA_FILE
+    try:
+        if not path.exists():
+            path.write_text(json.dumps(fingerprints, indent=1), encoding='utf-8')
+            return
+        found = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise OutputError(f'cannot write to {str(out)!r}: {error.strerror}') from error
+    changed = [text for text, value in fingerprints.items() if found.get(text) != value]
+    if changed:
+        raise TrainingError(
+            f'{str(out)!r} holds a run on other data: {", ".join(map(repr, changed))} changed since; choose another '
+            '--out, or bring the data back to go on'
+        )
