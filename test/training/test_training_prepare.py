@@ -123,6 +123,12 @@ def test_what_moved_or_is_hidden_is_left_out(prepared, capsys):
     assert kept[0] / (kept[0] + removed[0]) > 0.8
 
 
+@pytest.mark.parametrize(('reach', 'shared'), [(0.5, True), (0.1, False)])
+def test_sweeps_that_blocks_share_are_said(bag, tmp_path, capsys, reach, shared):
+    assert main(['prepare', str(bag), '--out', str(tmp_path / 'out'), '--gap', '0.15', '--reach', str(reach)]) == 0
+    assert ('train and judge are nearer in time than the reach' in capsys.readouterr().err) is shared
+
+
 def test_inspect_counts_and_draws(prepared, tmp_path, capsys):
     sheet = tmp_path / 'sheet.png'
     assert main(['inspect', str(prepared), '--sheet', str(sheet), '--check']) == 0

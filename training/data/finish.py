@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
@@ -61,6 +63,16 @@ def finish(
     warnings += [f'{reason}; it is left out' for reason in reasons]
     how = assign_splits(frames, split)
     everything = [entry for found in frames.values() for entry in found]
+    shared = [
+        name
+        for name, found in frames.items()
+        if recordings[name]['poses'] != 'none' and _apart(found) < options.reach
+    ]
+    if shared:
+        warnings.append(
+            f'{", ".join(shared)}: blocks that train and judge are nearer in time than the reach of {options.reach:g} '
+            f's, and share sweeps; choose --gap {options.reach:g} or a shorter --reach for figures that are strict'
+        )
     if not any('T' in entry['classes'] for entry in everything):
         warnings.append('no motion, or no poses: there are no neighbours in time, and temporal terms switch off')
     head = {
@@ -79,6 +91,16 @@ def finish(
         for line in (head, *everything):
             file.write(json.dumps(line) + '\n')
     return head, warnings
+
+
+def _apart(frames: list[dict[str, Any]]) -> float:
+    """Least time between two frames of different splits, s; infinite if there is one split."""
+    used = [entry for entry in frames if entry['split']]
+    return min(
+        ((after['stamp_ns'] - before['stamp_ns']) / _NS
+         for before, after in itertools.pairwise(used) if before['split'] != after['split']),
+        default=math.inf,
+    )  # fmt: skip
 
 
 def _merge(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]], list[str], str]:
