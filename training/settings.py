@@ -92,6 +92,10 @@ class LossSettings:
         0.2, 'Squared error of depth, linear beyond its knee: root mean square error.', ge=0.0, le=1000.0
     )
     gradient: float = param(0.1, 'Gradients of log depth where the truth is dense.', ge=0.0, le=1000.0)
+    correction: float = param(
+        0.0, 'L1 of the correction of log depth, where there is lidar: less of it holds for other sensors.', ge=0.0,
+        le=1000.0,
+    )  # fmt: skip
     coarse: float = param(0.2, 'L1 of log depth at coarse scales.', ge=0.0, le=1000.0)
     likelihood: float = param(
         0.1, 'Laplace likelihood of the error, for the standard deviation alone.', ge=0.0, le=1000.0

@@ -72,11 +72,13 @@ class Prediction(NamedTuple):
         log_depth: (B, 1, H, W) logarithm of depth / scale; inverse depth is exp(-log_depth) / scale.
         log_std: (B, 1, H, W) logarithm of the standard deviation of ``log_depth``, that is of the relative error of
         depth.
+        correction: (B, 1, H, W) the part of ``log_depth`` that is no choice among the candidates.
         coarse: log depth at strides 4 and 8, (B, 1, H / 4, W / 4) and (B, 1, H / 8, W / 8); empty when not training.
     """
 
     log_depth: Tensor
     log_std: Tensor
+    correction: Tensor
     coarse: tuple[Tensor, ...]
 
 
@@ -175,7 +177,7 @@ class DepthNet(nn.Module):
                 head(functional.relu(features)).float() - functional.avg_pool2d(linear, stride).log()
                 for head, features, stride in zip(self.coarse_heads, (levels[2], levels[1]), (4, 8), strict=True)
             )
-        return Prediction(log_depth, log_std, coarse)
+        return Prediction(log_depth, log_std, correction, coarse)
 
 
 def _limited(correction: Tensor, guide: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ pytest.importorskip('torch', reason='training needs torch')
 
 import torch
 
+from depth_ros.networks.layout import GUIDE_CHANNELS, REACHED
 from depth_ros_training.losses.coarse import coarse_l1
+from depth_ros_training.losses.correction import correction_l1
 from depth_ros_training.losses.depth_l1 import depth_l1
 from depth_ros_training.losses.depth_l2 import depth_l2
 from depth_ros_training.losses.gradient import STEPS, gradient_l1
@@ -29,6 +31,13 @@ def test_depth_l1_is_the_mean_absolute_error():
 def test_depth_l2_is_square_inside_and_straight_outside_of_its_knee():
     # 1^2 up to the knee of 2; beyond it 2 * 2 * (4 - 2 / 2)
     assert depth_l2(DEPTH.log(), TARGET, knee=2.0).item() == pytest.approx((1 + 0 + 12) / 3)
+
+
+def test_correction_counts_where_the_lidar_reaches():
+    guide = torch.zeros(2, 1, 2, GUIDE_CHANNELS)
+    guide[0, 0, :, REACHED] = torch.tensor([1.0, 0.0])
+    correction = torch.tensor([[[[-0.2, 5.0]]], [[[3.0, 3.0]]]])
+    assert correction_l1(correction, guide).item() == pytest.approx(0.2 / 2)
 
 
 def test_likelihood_of_a_laplace_distribution():

@@ -253,7 +253,10 @@ def _with_partner(batch: dict[str, Any]) -> Tensor:
 
 def _rows(prediction: Prediction, rows: Tensor | slice) -> Prediction:
     return Prediction(
-        prediction.log_depth[rows], prediction.log_std[rows], tuple(level[rows] for level in prediction.coarse)
+        prediction.log_depth[rows],
+        prediction.log_std[rows],
+        prediction.correction[rows],
+        tuple(level[rows] for level in prediction.coarse),
     )
 
 

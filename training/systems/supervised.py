@@ -9,6 +9,7 @@ from torch import Tensor
 from depth_ros.networks.depth_net import Prediction
 from depth_ros_training.engine.system import DepthSystem
 from depth_ros_training.losses.coarse import coarse_l1
+from depth_ros_training.losses.correction import correction_l1
 from depth_ros_training.losses.depth_l1 import depth_l1
 from depth_ros_training.losses.depth_l2 import depth_l2
 from depth_ros_training.losses.gradient import gradient_l1
@@ -28,5 +29,6 @@ class SupervisedSystem(DepthSystem):
             'depth_l2': depth_l2(prediction.log_depth, target),
             'gradient': gradient_l1(prediction.log_depth, target, batch['dense']),
             'coarse': coarse_l1(prediction.coarse, target),
+            'correction': correction_l1(prediction.correction, batch['guide']),
             'likelihood': laplace_nll(prediction.log_depth, prediction.log_std, target),
         }
