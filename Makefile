@@ -54,5 +54,5 @@ lint: $(VENV)/installed  ## what CI holds the style to
 bench: $(VENV)/installed  ## every stage on this machine, as JSON
 	$(VENV)/bin/depth_ros bench
 
-clean:  ## everything that make made
+clean:  ## what make made, but not the trainings of make weights
 	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info

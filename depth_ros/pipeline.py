@@ -1,4 +1,4 @@
-"""The method, on one screen: pair, move, project, estimate.
+"""The method: pair, move, project, estimate.
 
 The live node, the replay of a bag and the preparation of training data all call this and nothing else, so the same
 messages give the same pixels everywhere.

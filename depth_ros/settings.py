@@ -2,8 +2,7 @@
 
 The node declares its parameters from here, replay and training read the same fields, and YAML holds only differences.
 A parameter's ROS name is ``group.field``. Fields have ROS types only (bool, int, float, str, list of str), so there is
-no
-None: where a value can be absent, the docstring names the sentinel.
+no None: where a value can be absent, the docstring names the sentinel.
 """
 
 from __future__ import annotations
@@ -161,7 +160,8 @@ class EstimatorSettings:
     )
     precision: str = param(
         'auto',
-        'Precision of the weights; auto = f16 on GPUs, f32 on CPUs.',
+        'Precision of the weights; auto = f16 in torch and TensorRT on GPUs, else that of the file. An engine says what '
+        'it cannot do.',
         choices=('auto', 'f32', 'f16', 'bf16'),
         read_only=True,
     )

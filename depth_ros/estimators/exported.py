@@ -79,10 +79,13 @@ class ExportedEstimator(LearnedEstimator):
             reason = 'as set' if settings.device != 'auto' else 'the fastest of the engines installed'
             if failures:
                 reason = f'passed over {"; ".join(failures)}'
+            other = settings.precision not in ('auto', precision)
+            if other:
+                reason += f'; {settings.precision}, which is asked for, is not to be had with this file'
             engine = 'openvino' if name == 'OpenVINO' else 'onnxruntime'
             try:
                 device, self._run = build(content, precision, settings)
-                self.status = EngineStatus(engine, device, precision, reason, bool(failures), 0.0)
+                self.status = EngineStatus(engine, device, precision, reason, bool(failures) or other, 0.0)
                 error = check_reference(self, self.facts, TOLERANCES[precision], f'{path.name} in {name}')
             except Exception as failure:  # engines raise errors of all kinds
                 failures.append(f'{name}: {" ".join(str(failure).split())[:200]}')

@@ -102,7 +102,9 @@ def _choose(name: str, settings: EstimatorSettings, weights: Path) -> tuple[str,
             "or 'depth_ros[network]' (torch)"
         )
     # Asked for by its name it is torch; by itself the engines are quicker, unless only torch knows the GPU.
-    torch_first = name == 'network' or (settings.device != 'cpu' and _only_torch_knows_the_gpu())
+    torch_first = name == 'network' or (
+        'network' in usable and settings.device != 'cpu' and _only_torch_knows_the_gpu()
+    )
     kind = 'network' if torch_first and 'network' in usable else usable[0]
     return kind, str(files[kind])
 
@@ -114,11 +116,15 @@ def _installed(*modules: str) -> bool:
 def _only_torch_knows_the_gpu() -> bool:
     if not any(os.path.exists(device) for device in _GPU_DEVICES):
         return False
-    if not _installed('onnxruntime'):
-        return True
-    import onnxruntime
+    if _installed('onnxruntime'):
+        import onnxruntime
 
-    return 'CUDAExecutionProvider' not in onnxruntime.get_available_providers()
+        if 'CUDAExecutionProvider' in onnxruntime.get_available_providers():
+            return False
+    # A torch that was built for CPUs is slower there than the engines.
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def runs_on(estimator: Estimator) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from depth_ros.errors import SettingsError
@@ -247,7 +249,13 @@ class DepthNode(LifecycleNode):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node."""
+    """Run the node; exit code 0, or 2 for what is not to be mended while it runs."""
+    parser = argparse.ArgumentParser(
+        prog='depth_node',
+        usage='%(prog)s [-h] [--ros-args --params-file FILE -p NAME:=VALUE -r FROM:=TO ...]',
+        description='Camera and sparse lidar in, dense metric depth out. `depth_ros params` lists the parameters.',
+    )
+    parser.parse_args(remove_ros_args(['depth_node', *(sys.argv[1:] if args is None else args)])[1:])
     return run_node(DepthNode, args, DepthNode.start)
 
 

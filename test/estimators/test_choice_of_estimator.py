@@ -11,6 +11,7 @@ pytest.importorskip('onnx', reason='networks are exported with onnx')
 from broken_networks import changed_graph, greedy_for_wide_images, nan_for_bright_images, set_to_nan
 
 from depth_ros.errors import CheckpointError, FrameRefused, MissingDependencyError
+from depth_ros.estimators import registry
 from depth_ros.estimators.classical import ClassicalEstimator
 from depth_ros.estimators.learned import EngineError, reference_input
 from depth_ros.estimators.registry import create_estimator, method_name, runs_on
@@ -53,6 +54,17 @@ def test_without_weights_classical_says_so(tmp_path):
     assert 'holds no weights' in runs_on(estimator)[1]
     with pytest.raises(CheckpointError, match='holds no weights'):
         create_estimator(settings(), 'network', tmp_path)
+
+
+@pytest.mark.parametrize(('has_cuda', 'kind'), [(False, 'exported'), (True, 'network')])
+def test_torch_comes_first_where_it_alone_can_use_the_gpu(weights, monkeypatch, has_cuda, kind):
+    torch = pytest.importorskip('torch')
+    monkeypatch.setattr(registry, '_GPU_DEVICES', ('/dev/null',))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_cuda)
+    made = []
+    monkeypatch.setattr(registry, '_class', lambda name: lambda _: made.append(name))
+    create_estimator(Settings(estimator=EstimatorSettings(fallback=False, checkpoint='')), 'auto', weights)
+    assert made[0] == kind
 
 
 def test_without_engines_torch_runs_it(weights, monkeypatch):

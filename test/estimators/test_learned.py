@@ -159,6 +159,13 @@ def test_an_engine_that_gives_something_else_is_refused(onnx_file):
         ExportedEstimator(settings(onnx_file))
 
 
+def test_a_precision_that_the_engine_cannot_do_is_a_fallback(onnx_file):
+    status = ExportedEstimator(settings(onnx_file, precision='f16')).status
+    assert status.precision == 'f32'
+    assert status.fallback
+    assert 'f16, which is asked for' in str(status)
+
+
 def test_an_engine_that_fails_is_passed_over_and_named(onnx_file, monkeypatch):
     def broken(*_):
         raise RuntimeError('illegal instruction')

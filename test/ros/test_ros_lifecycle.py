@@ -135,6 +135,17 @@ def test_a_bad_start_is_one_line_and_exit_code_2(start, name):
     assert 'Traceback' not in process.output
 
 
+def test_arguments_that_are_not_of_ros_are_refused(start):
+    for arguments, code, words in (
+        (['--params-file', 'node.yaml'], 2, 'unrecognized arguments: --params-file node.yaml'),
+        (['--help'], 0, '--ros-args --params-file FILE'),
+    ):
+        process = start(NODE, next_domain(), *arguments)
+        assert process.popen.wait(20.0) == code
+        process._reader.join(2.0)
+        assert words in process.output
+
+
 def test_an_empty_list_in_a_file_is_said(start, tmp_path):
     file = tmp_path / 'params.yaml'
     file.write_text('/**:\n  ros__parameters:\n    transforms:\n      static: []\n')

@@ -14,6 +14,7 @@ pytest.importorskip('torch', reason='training needs torch')
 pytest.importorskip('lightning', reason='training needs lightning')
 
 import torch
+from training_runs import distance, weights
 from training_scenes import write_scenes
 
 from depth_ros.errors import SettingsError, TrainingError
@@ -52,18 +53,9 @@ def settings_of(data, **changes):
     return load(data / 'config.yaml', {name.replace('__', '.'): value for name, value in changes.items()})
 
 
-def weights(path):
-    return load_checkpoint(path)[0].state_dict()
-
-
 def scores_in(path):
     with open(path, newline='') as file:
         return [row['val/score'] for row in csv.DictReader(file) if row['val/score']]
-
-
-def distance(first, second):
-    # Single weights tell little: Adam turns a gradient of next to nothing, whose sign is rounding, into a full step.
-    return torch.cat([(first[name] - second[name]).ravel() for name in first]).norm()
 
 
 def test_it_overfits_two_scenes(data):

@@ -14,6 +14,7 @@ pytest.importorskip('torch', reason='training needs torch')
 pytest.importorskip('lightning', reason='training needs lightning')
 
 import torch
+from training_runs import distance, weights
 from training_scenes import rig_scene
 
 from depth_ros.errors import SettingsError
@@ -77,15 +78,6 @@ def without(names):
 def log(out):
     with open(out / 'log/metrics.csv', newline='') as file:
         return list(csv.DictReader(file))
-
-
-def weights(path):
-    return load_checkpoint(path)[0].state_dict()
-
-
-def distance(first, second):
-    # Single weights tell little: Adam turns a gradient of next to nothing, whose sign is rounding, into a full step.
-    return torch.cat([(first[name] - second[name]).ravel() for name in first]).norm()
 
 
 MODES = {

@@ -107,7 +107,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise TrainingError(f'not recommended: {result.verdict.text}; kept as {result.checkpoint}')
     print(f'checkpoint: {result.checkpoint}')
     print(result.verdict.text)
-    print(f'use it:     estimator.method: network, estimator.checkpoint: {result.checkpoint.resolve()}')
+    print(f'use it:     estimator.checkpoint: {result.checkpoint.resolve()}')
+    onnx = result.checkpoint.with_suffix('.onnx')
+    print(f'no torch?   depth_ros export {result.checkpoint} --out {onnx}, and estimator.checkpoint: {onnx.resolve()}')
 
 
 class _Stages:
