@@ -160,8 +160,8 @@ class EstimatorSettings:
     )
     precision: str = param(
         'auto',
-        'Precision of the weights; auto = f16 in torch and TensorRT on GPUs, else that of the file. An engine says what '
-        'it cannot do.',
+        'Precision of the weights; auto = f16 in torch and TensorRT on GPUs, else that of the file. An engine says '
+        'what it cannot do.',
         choices=('auto', 'f32', 'f16', 'bf16'),
         read_only=True,
     )
