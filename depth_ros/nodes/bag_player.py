@@ -13,13 +13,12 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.errors import BagError, DepthRosError
 from depth_ros.messages.header import set_stamp
-from depth_ros.ros.lifecycle import exit_code, ros_process
+from depth_ros.ros.lifecycle import exit_code, own_arguments, ros_process
 from depth_ros.ros.tf_message import tf_message_type
 
 _NS = 1_000_000_000
@@ -133,7 +132,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument('--start-delay', type=float, default=0.5, metavar='S',
                         help='wait before the first message, while nodes find each other (default 0.5)')
     argv = sys.argv[1:] if args is None else list(args)
-    options = parser.parse_args(remove_ros_args(['bag_player', *argv])[1:])
+    options = own_arguments(parser, argv)
     if not 0.01 <= options.rate <= 100:
         parser.error(f'--rate is {options.rate}, expected 0.01 to 100')
     if not 0 <= options.start_delay <= 3600:

@@ -15,12 +15,11 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
-from rclpy.utilities import remove_ros_args
 
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import BagError
 from depth_ros.nodes.bag_player import message_type
-from depth_ros.ros.lifecycle import exit_code, ignore_signals, ros_process
+from depth_ros.ros.lifecycle import exit_code, ignore_signals, own_arguments, ros_process
 
 _LOOK_S = 0.1
 _NEVER_IDLE = ('/diagnostics', '/clock', '/rosout')
@@ -101,7 +100,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument('--idle', type=float, default=0.0, metavar='S', help='end when nothing came for so long')
     parser.add_argument('--overwrite', action='store_true', help='replace the bag that is there')
     argv = sys.argv[1:] if args is None else list(args)
-    options = parser.parse_args(remove_ros_args(['bag_recorder', *argv])[1:])
+    options = own_arguments(parser, argv)
     if not options.idle >= 0:
         parser.error(f'--idle is {options.idle}, expected 0 or more seconds')
 

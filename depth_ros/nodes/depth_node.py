@@ -17,7 +17,6 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from depth_ros.errors import SettingsError
@@ -32,7 +31,7 @@ from depth_ros.pipeline import DepthPipeline
 from depth_ros.ros.diagnostics import estimator_report, grade_report, inputs_report, refusals_report, to_message
 from depth_ros.ros.endpoints import subscribe
 from depth_ros.ros.health import Health
-from depth_ros.ros.lifecycle import run_node, transition
+from depth_ros.ros.lifecycle import own_arguments, run_node, transition
 from depth_ros.ros.parameters import NodeSettings
 from depth_ros.ros.qos import check_overrides, input_qos, odometry_qos
 from depth_ros.ros.transforms import NodeTransforms
@@ -255,7 +254,7 @@ def main(args: Sequence[str] | None = None) -> int:
         usage='%(prog)s [-h] [--ros-args --params-file FILE -p NAME:=VALUE -r FROM:=TO ...]',
         description='Camera and sparse lidar in, dense metric depth out. `depth_ros params` lists the parameters.',
     )
-    parser.parse_args(remove_ros_args(['depth_node', *(sys.argv[1:] if args is None else args)])[1:])
+    own_arguments(parser, args)
     return run_node(DepthNode, args, DepthNode.start)
 
 

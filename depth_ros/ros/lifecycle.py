@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import signal
 import sys
@@ -17,6 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 
 from depth_ros.errors import DepthRosError
 from depth_ros.ros.transport import prepare_process
@@ -76,6 +78,20 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None, start: Call
 
     code = exit_code(run)
     return code if started else 2
+
+
+def own_arguments(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
+    """Parse what a command line holds beside ROS arguments.
+
+    Args:
+        parser: of those; ends the process, with exit code 2 and one line, where the command line is wrong.
+        args: command line; None = that of the process.
+    """
+    try:
+        own = remove_ros_args([parser.prog, *(sys.argv[1:] if args is None else args)])[1:]
+    except RuntimeError as error:
+        parser.error(' '.join(str(error).split()))
+    return parser.parse_args(own)
 
 
 @contextmanager

@@ -145,8 +145,9 @@ def test_the_player_can_be_terminated(start, bag, arguments):
 @pytest.mark.parametrize(('node', 'options', 'said'), [
     ('bag_player', ['no_bag', '--start-delay', '-1'], '--start-delay is -1.0'),
     ('bag_recorder', ['no_bag', '/image', '--idle', '-1'], '--idle is -1.0'),
+    ('bag_player', ['no_bag', '--ros-args', '--params-file', '/nonexistent.yaml'], '/nonexistent.yaml'),
 ])  # fmt: skip
-def test_times_of_no_sense_are_refused(start, node, options, said):
+def test_arguments_of_no_sense_are_refused(start, node, options, said):
     process = start(NODES + node, next_domain(), *options)
     assert process.popen.wait(20.0) == 2
     process._reader.join(2.0)
