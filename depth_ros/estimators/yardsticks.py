@@ -30,7 +30,8 @@ class NearestEstimator:
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
         samples = collect(frame, sparse)
-        return _finish(samples, None, *_nearest(samples))
+        label, sample, distance = _nearest(samples)
+        return _finish(samples, samples.depth[sample], label, sample, distance)
 
 
 class LinearEstimator:
@@ -45,10 +46,10 @@ class LinearEstimator:
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
         samples = collect(frame, sparse)
-        nearest, distance = _nearest(samples)
-        depth = samples.depth[nearest]
+        label, sample, distance = _nearest(samples)
+        depth = samples.depth[sample][label]
         _interpolate(samples.u, samples.v, 1 / samples.depth, samples.mesh.triangles, depth)
-        return _finish(samples, depth, nearest, distance)
+        return _finish(samples, depth, label, sample, distance)
 
 
 @njit(nogil=True, cache=True)
@@ -88,7 +89,7 @@ class MorphologicalEstimator:
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
         samples = collect(frame, sparse)
-        nearest, distance = _nearest(samples)
+        label, sample, distance = _nearest(samples)
         far = max(100.0, 1.25 * float(samples.depth.max()))
         # Dilation keeps the largest value, which has to be the nearest surface; 0 stays empty.
         proximity = np.zeros(samples.shape, dtype=np.float32)
@@ -100,10 +101,10 @@ class MorphologicalEstimator:
         above = np.arange(samples.shape[0])[:, None] < top
         proximity = np.where(above, proximity[top, np.arange(samples.shape[1])], proximity)
         proximity = _fill_empty(proximity, cv2.dilate(proximity, _square(31)))
-        proximity = _fill_empty(proximity, far - samples.depth[nearest])
+        proximity = _fill_empty(proximity, (far - samples.depth[sample])[label])
         proximity = cv2.medianBlur(proximity, 5)
         depth = far - cv2.GaussianBlur(proximity, (5, 5), 0)
-        return _finish(samples, depth, nearest, distance)
+        return _finish(samples, depth, label, sample, distance)
 
 
 def _square(size: int) -> np.ndarray:
@@ -122,30 +123,32 @@ def _fill_empty(image: np.ndarray, filling: np.ndarray) -> np.ndarray:
     return np.where(image > 0, image, filling)
 
 
-def _nearest(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(samples: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nearest measured pixel, by a chamfer distance that is right within 2 %.
 
     Returns:
-        index: (H, W) int32 index of the sample.
+        label: (H, W) int32 label of the sample.
+        sample: (N + 1,) int32 index of the sample of each label; there is no label 0.
         distance: (H, W) float32 pixels.
     """
     empty = np.ones(samples.shape, dtype=np.uint8)
     empty[samples.row, samples.column] = 0
     distance, label = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    index_of_label = np.empty(len(samples) + 1, dtype=np.int32)
-    index_of_label[label[samples.row, samples.column]] = np.arange(len(samples), dtype=np.int32)
-    return index_of_label[label], distance
+    sample = np.zeros(len(samples) + 1, dtype=np.int32)
+    sample[label[samples.row, samples.column]] = np.arange(len(samples), dtype=np.int32)
+    return label, sample, distance
 
 
 def _finish(
-    samples: Samples, depth: np.ndarray | None, nearest: np.ndarray, distance: np.ndarray
+    samples: Samples, depth: np.ndarray, label: np.ndarray, sample: np.ndarray, distance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """State the uncertainty, and hold back what the measurements do not reach.
 
     Args:
         samples: the measurements.
-        depth: (H, W) metres; None = that of the nearest sample.
-        nearest: (H, W) int32 index of the nearest sample.
+        depth: (H, W) metres, or (N + 1,) by label where it is that of the nearest sample.
+        label: (H, W) int32 label of the nearest sample.
+        sample: (N + 1,) int32 its index.
         distance: (H, W) float32 pixels to it.
 
     Returns:
@@ -153,27 +156,26 @@ def _finish(
         std: (H, W) float32 metres, likewise: std of the nearest measurement, and a share of the depth per mean
             spacing of samples of distance.
     """
-    if depth is None:
-        depth = samples.depth[nearest]
     inside = coverage(samples)
     spacing = max(math.sqrt(np.count_nonzero(inside) / len(samples)), 1.0)
     return _state(
         inside,
         depth.astype(np.float32, copy=False),
-        nearest,
+        label,
         distance,
-        samples.std,
+        samples.std[sample],
         np.float32(_RELATIVE_STD / spacing),
     )
 
 
 @njit(nogil=True, cache=True)
-def _state(inside, depth, nearest, distance, std, std_per_pixel):
-    out_depth, out_std = np.full(depth.shape, np.nan, np.float32), np.full(depth.shape, np.nan, np.float32)
-    for row in range(depth.shape[0]):
-        for column in range(depth.shape[1]):
+def _state(inside, depth, label, distance, std, std_per_pixel):
+    out_depth, out_std = np.full(label.shape, np.nan, np.float32), np.full(label.shape, np.nan, np.float32)
+    for row in range(label.shape[0]):
+        for column in range(label.shape[1]):
             if inside[row, column]:
-                z, i = depth[row, column], nearest[row, column]
+                i = label[row, column]
+                z = depth[i] if depth.ndim == 1 else depth[row, column]
                 model = std_per_pixel * z * distance[row, column]
                 out_depth[row, column] = z
                 out_std[row, column] = np.sqrt(std[i] * std[i] + model * model)
