@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from functools import lru_cache
 
 import numpy as np
-from numba import config, njit, prange, set_num_threads
+from numba import njit, prange
 
 from depth_ros.errors import ShapeError
+from depth_ros.geometry.parallel import kernel_threads
 from depth_ros.geometry.streaming import stream_point
 from depth_ros.types import Camera
 
 POINT_STEP = 16
-# The work is bound by memory: one core does not take all of it, four do.
-_MAX_THREADS = 4
-_ONE_AT_A_TIME = threading.Lock()
 _NO_RAYS = np.zeros((1, 1, 2), np.float32)
 _CHANNELS = {'rgb8': (0, 1, 2), 'bgr8': (2, 1, 0), 'mono8': (0, 0, 0)}  # of red, green and blue
 
@@ -63,9 +60,7 @@ def xyzrgb(
     if encoding == 'mono8':
         image = image[:, :, None]
     intrinsics, back, turned = _layout(camera)
-    # The simplest of numba's threading layers bears one caller at a time.
-    with _ONE_AT_A_TIME:
-        set_num_threads(min(config.NUMBA_NUM_THREADS, _MAX_THREADS))
+    with kernel_threads():
         _fill(depth, rays, pinhole, intrinsics, image, _CHANNELS[encoding], back, turned, stride, out)
 
 

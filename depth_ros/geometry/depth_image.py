@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from depth_ros.errors import MessageError
+from depth_ros.geometry.parallel import kernel_threads
 
 ENCODINGS = ('32FC1', '16UC1')
 _MM_PER_M = np.float32(1000.0)
+_FIRST_BITS = np.float32(0.5).view(np.int32)
+_NUM_BITS = np.uint32(np.float32(65535.5).view(np.int32) - _FIRST_BITS)
+_ROUNDING = np.float32(1.5 * 2**23)
 
 
 def to_metres(depth: np.ndarray, encoding: str) -> np.ndarray:
@@ -54,16 +58,20 @@ def from_metres(metres: np.ndarray, encoding: str) -> np.ndarray:
     if encoding == '32FC1':
         return metres
     if encoding == '16UC1':
-        return _to_millimetres(np.ascontiguousarray(metres).reshape(-1)).reshape(metres.shape)
+        with kernel_threads():
+            return _to_millimetres(np.ascontiguousarray(metres))
     raise MessageError(f'depth encoding is {encoding!r}, expected one of {ENCODINGS}')
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, parallel=True)
 def _to_millimetres(metres):
     mm = np.empty(metres.shape, np.uint16)
-    for i in range(metres.shape[0]):
-        value = metres[i] * _MM_PER_M
-        # NaN fails every comparison. The bounds are those of rounding; half goes to even, as numpy.rint has it.
-        inside = value >= np.float32(0.5) and value < np.float32(65535.5)
-        mm[i] = np.uint16(np.int32(np.rint(value if inside else np.float32(0))))
+    for row in prange(metres.shape[0]):
+        for column in range(metres.shape[1]):
+            value = np.float32(metres[row, column] * _MM_PER_M)
+            # Floats from 0.5 to below 65535.5 lie together in the order of their bits, and no NaN among them.
+            inside = np.uint32(value.view(np.int32) - _FIRST_BITS) < _NUM_BITS
+            # The last bits are the rounded number then; half goes to even, as numpy.rint has it.
+            bits = np.float32(value + _ROUNDING).view(np.uint32)
+            mm[row, column] = np.uint16(bits) if inside else np.uint16(0)
     return mm
