@@ -15,7 +15,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from depth_ros.evaluation.benchmark import resident_mb, synthetic_camera, synthetic_image, synthetic_scan
@@ -23,7 +22,7 @@ from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.header import set_stamp
 from depth_ros.messages.image import fill_image
 from depth_ros.messages.point_cloud import fill_lidar_cloud
-from depth_ros.ros.lifecycle import run_node
+from depth_ros.ros.lifecycle import own_arguments, run_node
 
 _TYPES = {'depth/image': Image, 'depth/std': Image, 'depth/points': PointCloud2, 'depth/image_colored': Image}
 _GRACE_S = 3.0
@@ -196,9 +195,8 @@ def main(args: Sequence[str] | None = None) -> int:
         '--outputs', nargs='+', default=['depth/image'], choices=sorted(_TYPES), help='topics to receive'
     )
     parser.add_argument('--pid', type=int, default=0, help='process whose resident memory is noted; 0 = none')
-    argv = sys.argv if args is None else ['load_generator', *args]
-    options = parser.parse_args(remove_ros_args(argv)[1:])
-    return run_node(lambda: LoadGenerator(options), argv, LoadGenerator.start)
+    options = own_arguments(parser, args)
+    return run_node(lambda: LoadGenerator(options), args, LoadGenerator.start)
 
 
 if __name__ == '__main__':

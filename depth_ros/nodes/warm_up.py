@@ -12,6 +12,7 @@ from depth_ros.evaluation.metrics import score
 from depth_ros.geometry.camera import rays
 from depth_ros.geometry.cloud import xyzrgb
 from depth_ros.geometry.color import colorize
+from depth_ros.geometry.depth_image import from_metres
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.frame import FrameDecoder
@@ -47,6 +48,7 @@ def warm_up(estimator: Estimator, settings: Settings) -> None:
     pipeline.add_scan(decode_cloud(cloud))
     estimate = pipeline.process(frame)
     score(estimate)
+    from_metres(estimate.depth, settings.output.encoding)
     colorize(estimate.depth, settings.output.color_max_depth)
     out = np.empty((*camera.shape, 4), np.float32)
     xyzrgb(estimate.depth, rays(frame.camera), frame.image, frame.encoding, frame.camera, 1, out)

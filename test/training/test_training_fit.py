@@ -124,6 +124,16 @@ def test_a_folder_of_another_run_is_refused(data):
         fit(SupervisedSystem, settings_of(data, run__steps=3, optimizer__learning_rate=0.1), data, data / 'out', False)
 
 
+def test_checkpoints_do_not_tell_of_the_folders_of_the_machine(data):
+    settings = settings_of(data, run__steps=3)
+    fit(SupervisedSystem, settings, data, data / 'first', progress=False)
+    settings = settings_of(data, run__steps=3, network__start=str(data / 'first/last.safetensors'))
+    best = fit(SupervisedSystem, settings, data, data / 'second', progress=False)
+    facts = load_checkpoint(best)[1]
+    assert facts['training']['settings']['network']['start'] == 'last.safetensors'
+    assert str(data) not in json.dumps(facts)
+
+
 def test_a_run_does_not_go_on_with_other_data(data):
     settings = settings_of(data, run__steps=3)
     fit(SupervisedSystem, settings, data, data / 'out', progress=False)

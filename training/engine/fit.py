@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from depth_ros.errors import OutputError, SettingsError, TrainingError
+from depth_ros.files import output_errors, whole_file
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, limit_threads, read_data
@@ -85,8 +86,11 @@ def fit(
         network = DepthNet(settings.network.size, settings.network.encoder, settings.network.pretrained)
     # Convolutions in low precision are several times as fast in this layout, on CPUs as on GPUs.
     system = system_class(network.train().to(memory_format=torch.channels_last), settings, cases)
+    described = to_nested(settings)
+    # Checkpoints travel; folders of the machine that made them do not.
+    described['network']['start'] = Path(settings.network.start).name
     facts = {
-        'training': {'system': system_class.__name__, 'settings': to_nested(settings)},
+        'training': {'system': system_class.__name__, 'settings': described},
         'data': fingerprints,
     }
     # Steps made, not epochs, say which views are next: the trainer counts an epoch twice when it resumes.
@@ -203,13 +207,12 @@ def _claim(out: Path, settings: TrainingSettings) -> None:
 def _claim_data(out: Path, fingerprints: dict[str, str]) -> None:
     """Say what the run of a folder learns from, or check that it is what it learned from before."""
     path = out / _DATA_FILE
-    try:
-        if not path.exists():
-            path.write_text(json.dumps(fingerprints, indent=1), encoding='utf-8')
-            return
+    if not path.exists():
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(fingerprints, indent=1), encoding='utf-8')
+        return
+    with output_errors(path):
         found = json.loads(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise OutputError(f'cannot write to {str(out)!r}: {error.strerror}') from error
     changed = [text for text, value in fingerprints.items() if found.get(text) != value]
     if changed:
         raise TrainingError(
