@@ -10,15 +10,18 @@ from depth_ros_training.cli.main import main
 
 
 def rewrite(source, target, change=lambda topic, message: message):
-    """Copy a bag; what ``change`` returns is written, None = left out."""
+    """Copy a bag; what ``change`` returns is written: a message, its bytes, (topic, message), or None = left out."""
     store = get_typestore(Stores.ROS2_JAZZY)
     with AnyReader([source], default_typestore=store) as reader, BagWriter(target) as writer:
         for connection, log_ns, data in reader.messages():
-            message = change(connection.topic, reader.deserialize(data, connection.msgtype))
+            topic = connection.topic
+            message = change(topic, reader.deserialize(data, connection.msgtype))
+            if isinstance(message, tuple):
+                topic, message = message
             if isinstance(message, bytes):
-                writer.write_raw(connection.topic, connection.msgtype, message, log_ns)
+                writer.write_raw(topic, connection.msgtype, message, log_ns)
             elif message is not None:
-                writer.write(connection.topic, message, log_ns)
+                writer.write(topic, message, log_ns)
     return target
 
 

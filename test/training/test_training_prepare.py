@@ -2,6 +2,12 @@
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -183,6 +189,38 @@ def test_processes_make_the_same_dataset(bag, prepared, tmp_path):
         for one, same in zip(both.groups[name], DatasetFolder(prepared), strict=True):
             np.testing.assert_array_equal(one.points.u, same.points.u)
             np.testing.assert_array_equal(one.truth, same.truth)
+
+
+def test_processes_end_when_interrupted(bag, prepared, tmp_path):
+    out = tmp_path / 'dataset'
+    copies = [str(rewrite(bag, tmp_path / name)) for name in ('drive', *'abcd')]
+    command = [sys.executable, '-m', 'depth_ros_training.cli.main', 'prepare', *copies, '--out', str(out)]
+    command += ['--jobs', '2', '--split', 'time', '--gap', '0.15']
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(out.glob('parts/*/0*.json')):  # until the processes are at work
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal: all processes get it
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert 'Traceback' not in said
+    with suppress(ProcessLookupError):
+        while True:  # until none is left: the helper of multiprocessing sees the end a little later
+            os.killpg(process.pid, 0)
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert not (out / 'index.jsonl').exists()
+    assert not list(out.rglob('.*.part*'))
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert again.returncode == 0, again.stderr
+    assert 'done already' in again.stdout
+    whole = DatasetFolder(out)
+    assert len(whole) == 5 * 12
+    for one, same in zip(whole.groups['drive'], DatasetFolder(prepared), strict=True):
+        np.testing.assert_array_equal(one.points.depth, same.points.depth)
+        np.testing.assert_array_equal(one.truth, same.truth)
 
 
 @pytest.mark.parametrize('every', ['1', '2'])

@@ -10,6 +10,7 @@ pytest.importorskip('torch', reason='training needs torch')
 pytest.importorskip('open3d', reason='simulation needs open3d', exc_type=ImportError)
 
 from prepared_bags import refused, rewrite, without
+from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.errors import MissingDependencyError, RecordingError
 from depth_ros_training.cli.main import main
@@ -83,6 +84,29 @@ def test_a_robot_that_stands_has_no_neighbours_in_time(bag, tmp_path, capsys):
     index = read_index(out)
     assert {entry['classes'] for entry in index.frames} == {'LP'}
     assert {entry['num_sweeps'] for entry in index.frames} == {1}
+
+
+def test_transforms_stand_in_for_odometry(bag, prepared, tmp_path):
+    types = get_typestore(Stores.ROS2_JAZZY).types
+    vector, transform = types['geometry_msgs/msg/Vector3'], types['geometry_msgs/msg/Transform']
+    stamped, several = types['geometry_msgs/msg/TransformStamped'], types['tf2_msgs/msg/TFMessage']
+
+    def as_transform(topic, message):
+        if topic != '/odometry':
+            return message
+        place = message.pose.pose.position
+        moved = transform(vector(place.x, place.y, place.z), message.pose.pose.orientation)
+        return '/tf', several([stamped(message.header, message.child_frame_id, moved)])
+
+    out = tmp_path / 'dataset'
+    drive = rewrite(bag, tmp_path / 'drive', as_transform)
+    assert main(['prepare', str(drive), '--out', str(out), '--jobs', '1', '--split', 'time', '--gap', '0.15']) == 0
+    theirs, ours = read_index(prepared), read_index(out)
+    assert theirs.head['recordings']['drive']['poses'] == 'odometry'
+    assert ours.head['recordings']['drive']['poses'] == 'tf'
+    assert ours.frames == theirs.frames
+    for one, same in zip(DatasetFolder(out), DatasetFolder(prepared), strict=True):
+        np.testing.assert_array_equal(one.truth, same.truth)
 
 
 def test_lidar_odometry_is_named_when_it_is_missing(bag, tmp_path, capsys, monkeypatch):
