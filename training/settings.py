@@ -43,6 +43,9 @@ class DataSettings:
     validation: list[str] = param(
         [], 'Data that is validated on, whole images, in the form of sources; weights have no effect.'
     )
+    validation_images: int = param(
+        64, 'Most images, evenly spread, that are taken of validation, and as many of held_out.', ge=1, le=100_000
+    )
     held_out: list[str] = param([], 'Recordings (drives, scenes) that move from training to validation.')
     crop_height: int = param(224, 'Height of training crops, a multiple of 32.', unit='px', ge=STRIDE, le=2048)
     crop_width: int = param(480, 'Width of training crops, a multiple of 32.', unit='px', ge=STRIDE, le=4096)

@@ -97,6 +97,17 @@ class BackboneEncoder(nn.Module):
         self.register_buffer('mean', torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
+    def train(self, mode: bool = True) -> BackboneEncoder:
+        """Train or not; normalisation by the batch keeps the statistics that it has.
+
+        Those of a few crops would differ from process to process, and from what a robot sees.
+        """
+        super().train(mode)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
     def forward(self, image: Tensor) -> list[Tensor]:
         """Encode.
 

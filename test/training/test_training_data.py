@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip('torch', reason='training needs torch')
 
-from training_scenes import HEIGHT, WIDTH, scene, write_scenes
+from training_scenes import HEIGHT, WIDTH, rig_scene, scene, write_scenes
 
 from depth_ros.errors import OutputError, RecordingError, SettingsError
 from depth_ros.networks.layout import DISTANCE, LINEAR, REACHED
@@ -198,7 +198,7 @@ def test_processes_share_the_views_of_a_step_whatever_their_number():
 def test_recordings_are_held_out_whole(tmp_path):
     write_scenes(tmp_path / 'a', 3)
     settings = TrainingSettings(data=DataSettings(sources=['1 samples a'], held_out=['scene_1']))
-    sources, validation = read_data(settings, tmp_path)
+    sources, validation, _ = read_data(settings, tmp_path)
     assert list(sources[0].groups) == ['scene_0', 'scene_2']
     assert [sample.name for sample in validation] == ['scene_1']
     settings = TrainingSettings(data=DataSettings(sources=['1 samples a'], held_out=['elsewhere']))
@@ -206,7 +206,21 @@ def test_recordings_are_held_out_whole(tmp_path):
         read_data(settings, tmp_path)
 
 
-@pytest.mark.parametrize('text', ['', 'samples a', '1 bag a', '1 frames a', 'much samples a'])
+def test_validation_takes_so_many_images_and_no_others_of_their_scenes(tmp_path):
+    stereo = rig_scene(0)[0]
+    with SampleWriter(tmp_path / 'a') as writer:
+        for number in range(7):
+            writer.add(dataclasses.replace(stereo, name=str(number)))
+    settings = DataSettings(sources=['1 samples a'], validation=['1 samples a'], validation_images=3)
+    _, validation, _ = read_data(TrainingSettings(data=settings), tmp_path)
+    assert [sample.name for sample in validation] == ['0', '3', '6']
+    assert stereo.others
+    assert not any(sample.others for sample in validation)
+
+
+@pytest.mark.parametrize(
+    'text', ['', 'samples a', '1 bag a', '1 frames a', 'much samples a', '-1 samples a', 'nan samples a']
+)
 def test_a_malformed_source_is_refused(text, tmp_path):
     with pytest.raises(SettingsError, match='data source'):
         read_source(text, tmp_path)

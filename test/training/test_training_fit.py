@@ -24,10 +24,13 @@ from depth_ros_training.cli.main import main
 from depth_ros_training.data.sample import split_points
 from depth_ros_training.data.store import SampleFolder
 from depth_ros_training.engine.fit import fit
+from depth_ros_training.engine.system import predict
+from depth_ros_training.engine.validation import NUM_SUMS, Cases, figures, score
 from depth_ros_training.settings import load
 from depth_ros_training.systems.supervised import SupervisedSystem
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_THREADS': '1'}
 CONFIG = """
 data:
   sources: [1 samples scenes]
@@ -111,6 +114,15 @@ def test_the_best_are_kept_and_the_figures_with_them(data):
     best = json.loads((data / 'out/best.json').read_text())
     assert best['score'] > 0
     assert {'mae_4', 'rmse_4', 'abs_rel_0', 'within_1_sigma_4'} <= best.keys()
+    # What the header says is so of the network that is stored, its calibration included.
+    network, facts = load_checkpoint(data / 'out/best.safetensors')
+    sums = {}
+    for case in Cases(list(SampleFolder(data / 'scenes'))):
+        sums.setdefault(case.thinning, np.zeros(NUM_SUMS))
+        sums[case.thinning] += score(*predict(network.eval(), case, torch.device('cpu')), case.withheld)
+    assert facts['std_correction'] != pytest.approx(1, abs=0.01)
+    for name, value in figures(sums).items():
+        assert facts['validation'][name] == pytest.approx(value, rel=1e-3, abs=0.01)
     log = (data / 'out/log/metrics.csv').read_text()
     assert 'val/mae_4' in log
     assert 'train/likelihood' in log
@@ -138,8 +150,13 @@ def test_a_run_does_not_go_on_with_other_data(data):
     settings = settings_of(data, run__steps=3)
     fit(SupervisedSystem, settings, data, data / 'out', progress=False)
     fit(SupervisedSystem, settings, data, data / 'out', progress=False)
+    validation = settings_of(data, run__steps=3, data__sources=['1 samples others'])
+    write_scenes(data / 'others', 2)
+    fit(SupervisedSystem, validation, data, data / 'judged', progress=False)
     shutil.rmtree(data / 'scenes')
     write_scenes(data / 'scenes', 3)
+    with pytest.raises(TrainingError, match="other data: '1 samples scenes' changed since"):
+        fit(SupervisedSystem, validation, data, data / 'judged', progress=False)
     with pytest.raises(TrainingError, match="other data: '1 samples scenes' changed since"):
         fit(SupervisedSystem, settings, data, data / 'out', progress=False)
 
@@ -167,23 +184,83 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_views(data):
     assert load_checkpoint(data / 'out/best.safetensors')[1]['step'] == 3
 
 
-def test_two_processes_learn_what_one_does(data):
+def test_a_gradient_that_is_not_finite_stops_the_run_and_names_the_views(data):
+    class Broken(SupervisedSystem):
+        def losses(self, prediction, batch):
+            losses = super().losses(prediction, batch)
+            if self.global_step == 4:
+                prediction.log_depth.register_hook(lambda gradient: gradient * float('nan'))
+            return losses
+
+    with pytest.raises(TrainingError, match=r'the gradient is nan at step 4 .*views \[8, 9\]'):
+        fit(Broken, settings_of(data), data, data / 'out', progress=False)
+    assert load_checkpoint(data / 'out/best.safetensors')[1]['step'] == 3
+
+
+def test_a_network_without_an_answer_is_not_kept(data):
+    class Broken(SupervisedSystem):
+        def on_validation_epoch_start(self):
+            super().on_validation_epoch_start()
+            if self.global_step == 6:
+                self.average.head.bias.fill_(float('nan'))
+
+    with pytest.raises(TrainingError, match=r'no finite depth at .* at step 6'):
+        fit(Broken, settings_of(data), data, data / 'out', progress=False)
+    assert load_checkpoint(data / 'out/last.safetensors')[1]['step'] == 3
+
+
+def test_a_full_disk_leaves_a_run_that_goes_on(data):
+    arguments = command_of(data, 'out')[2:]
+    # No file may be larger than a checkpoint, and a state is.
+    fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'other', progress=False)
+    size = (data / 'other/last.safetensors').stat().st_size + 1_000_000
+    state = next((data / 'other/state').iterdir())
+    assert state.stat().st_size > 2 * size
+    limited = (
+        f'import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); '
+        'from depth_ros_training.cli.main import main; sys.exit(main(sys.argv[1:]))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', limited, *arguments], env=ENVIRONMENT, capture_output=True, text=True,
+        timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert 'Traceback' not in done.stderr
+    assert 'cannot write' in done.stderr
+    assert not list((data / 'out/state').glob('*'))
+    assert main(arguments) == 0
+    assert load_checkpoint(data / 'out/last.safetensors')[1]['step'] == 6
+
+
+def test_heads_without_a_loss_do_not_stop_two_processes(data):
+    change = ['--set', 'loss.coarse=0', '--set', 'run.steps=3']
+    done = torchrun(data, 'out', *change)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert load_checkpoint(data / 'out/last.safetensors')[1]['step'] == 3
+
+
+def torchrun(data, out, *changes):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    command = [
-        '-m', 'depth_ros_training.cli.main', 'fit', '--config', str(data / 'config.yaml'), '--data', str(data),
-        '--quiet',
-    ]  # fmt: skip
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_THREADS': '1'}
-    two = [
-        sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port), *command,
-        '--out', str(data / 'two'),
-    ]  # fmt: skip
-    done = subprocess.run(two, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        [
+            sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port),
+            *command_of(data, out, *changes),
+        ], env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def command_of(data, out, *changes):
+    paths = '--config', str(data / 'config.yaml'), '--data', str(data), '--out', str(data / out)
+    return ['-m', 'depth_ros_training.cli.main', 'fit', *paths, '--quiet', *changes]
+
+
+def test_two_processes_learn_what_one_does(data):
+    done = torchrun(data, 'two')
     assert done.returncode == 0, done.stderr[-3000:]
-    one = [sys.executable, *command, '--out', str(data / 'one')]
-    subprocess.run(one, env=environment, capture_output=True, text=True, timeout=240, check=True)
+    one = [sys.executable, *command_of(data, 'one')]
+    subprocess.run(one, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=True)
     one, two = weights(data / 'one/last.safetensors'), weights(data / 'two/last.safetensors')
     fit(SupervisedSystem, settings_of(data, optimizer__learning_rate=0.0), data, data / 'start', progress=False)
     assert distance(two, one) < 0.05 * distance(one, weights(data / 'start/last.safetensors'))

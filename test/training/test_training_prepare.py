@@ -77,6 +77,13 @@ def test_samples_are_those_of_the_pipeline(prepared, bag):
         assert np.abs(stored.image.astype(int) - read.image).mean() < 4  # JPEG
 
 
+def test_points_of_the_sweep_are_not_in_the_truth_as_well(prepared):
+    for sample in DatasetFolder(prepared):
+        row, column = (np.floor(values + np.float32(0.5)).astype(int) for values in (sample.points.v, sample.points.u))
+        assert np.isnan(sample.truth[row, column]).all()
+        assert np.isfinite(sample.truth).mean() > 0.05  # what the sweeps before and after show
+
+
 def test_exact_depth_is_asked_for_by_name(prepared, bag, tmp_path):
     exact = read_source(f'1 dataset {prepared} test exact', tmp_path)
     truth = {sample.name.split('/')[1]: sample.truth for sample in read_bag(bag)}
@@ -303,6 +310,36 @@ def test_a_recording_that_starts_again_has_as_many_sweeps_as_before(bag, prepare
     )
     assert min(expected) > (1, True, False), 'the case does not test what it says'
     assert found == [*expected, *expected]
+
+
+def test_sweeps_without_images_are_not_all_kept(bag, tmp_path, monkeypatch):
+    from depth_ros_training.data.accumulation import SweepWindow
+
+    target, spans = tmp_path / 'blind', []
+    with (
+        AnyReader([bag], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader,
+        BagWriter(target) as writer,
+    ):
+        for number in range(7):  # after the first round the camera is gone
+            for connection, log_ns, data in reader.messages():
+                message = reader.deserialize(data, connection.msgtype)
+                if number and connection.topic not in ('/points', '/odometry'):
+                    continue
+                if hasattr(message, 'header'):
+                    set_stamp(message.header.stamp, stamp_ns(message) + number * 2 * NS)
+                writer.write(connection.topic, message, log_ns + number * 2 * NS)
+    add = SweepWindow.add_scan
+
+    def watched(self, scan):
+        add(self, scan)
+        spans.append((self._scans[-1].mid_ns - self._scans[0].mid_ns) / NS)
+
+    monkeypatch.setattr(SweepWindow, 'add_scan', watched)
+    arguments = ['--jobs', '1', '--split', 'time', '--gap', '0.15']
+    assert main(['prepare', str(target), '--out', str(tmp_path / 'dataset'), *arguments]) == 0
+    assert len(read_index(tmp_path / 'dataset').frames) == 12
+    assert len(spans) > 70
+    assert max(spans) < 6
 
 
 def test_a_full_disk_leaves_what_was_done(bag, tmp_path, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """What ``prepare`` and ``inspect`` say to bags and datasets that lack something, are damaged or do not fit."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -184,8 +185,6 @@ def test_what_is_there_is_not_overwritten(bag, prepared, tmp_path, capsys):
 
 @pytest.fixture
 def copied(prepared, tmp_path):
-    import shutil
-
     return shutil.copytree(prepared, tmp_path / 'copied')
 
 
@@ -205,6 +204,20 @@ def test_missing_and_damaged_files_are_named(copied, capsys):
     image.write_bytes(b'nothing')
     with pytest.raises(RecordingError, match=image.name):
         DatasetFolder(copied)[3]
+
+
+def test_what_is_lost_is_made_anew(bag, prepared, tmp_path, capsys):
+    copied = shutil.copytree(prepared, tmp_path / 'copied')
+    lost = sorted((copied / 'drive' / 'image_02' / 'data').iterdir())[3]
+    empty = sorted((copied / 'drive' / 'proj_depth' / 'groundtruth' / 'image_02').iterdir())[5]
+    before = {path: path.read_bytes() for path in (lost, empty, copied / 'index.jsonl')}
+    lost.unlink()
+    empty.write_bytes(b'')
+    assert main(['inspect', str(copied), '--no-sheet']) == 2
+    assert 'prepare it again' in capsys.readouterr().err
+    assert main(['prepare', str(bag), '--out', str(copied), '--jobs', '1', '--split', 'time', '--gap', '0.15']) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert main(['inspect', str(copied), '--no-sheet', '--check']) == 0
 
 
 def test_other_conventions_are_refused(copied, tmp_path, capsys):

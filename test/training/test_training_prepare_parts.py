@@ -1,5 +1,6 @@
 """The parts of ``prepare``, each by itself: encoding, filters of points, agreement of edges, splits."""
 
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -79,6 +80,14 @@ def test_splits_by_recording_keep_recordings_whole():
     assert 1 <= counts['test'] <= 3
     with pytest.raises(Exception, match='by time'):
         assign_splits({'one': frames_of(5)}, SplitOptions('recording'))
+
+
+@pytest.mark.parametrize('names', ['abcd', 'bcda', 'cdab', 'dabc'])
+def test_a_long_recording_does_not_take_all_from_training(names):
+    recordings = dict(zip(names, (frames_of(count) for count in (1200, 200, 200, 200)), strict=True))
+    assign_splits(recordings, SplitOptions('recording', (0.7, 0.1, 0.2)))
+    counts = Counter(frame['split'] for frames in recordings.values() for frame in frames)
+    assert counts == {'train': 1200, 'val': 200, 'test': 400}
 
 
 def grid_points(u, v, depth):

@@ -43,7 +43,7 @@ from depth_ros_training.data.dataset import INDEX, DatasetFolder, Index, read_in
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans
 from depth_ros_training.data.prepare import prepare
 from depth_ros_training.data.sample import Sample
-from depth_ros_training.data.splits import SplitOptions
+from depth_ros_training.data.splits import SplitOptions, evenly
 from depth_ros_training.data.store import SampleFolder, SampleWriter
 from depth_ros_training.engine.fit import fit
 from depth_ros_training.pace import measure_pace
@@ -368,9 +368,8 @@ class _Adapting:
         except RecordingError:
             dataset = DatasetFolder(self.work / 'dataset', 'val')
             able = [number for number in range(len(dataset)) if 'points' in dataset.entry(number)]
-            places = np.unique(np.linspace(0, len(able) - 1, _NUM_VALIDATION_IMAGES).round().astype(int))
             with SampleWriter(folder) as writer:
-                for place in places:
+                for place in evenly(len(able), _NUM_VALIDATION_IMAGES):
                     writer.add(_with_rings(dataclasses.replace(dataset[able[place]], others=())))
 
     def _plan(self, settings: TrainingSettings) -> dict[str, Any]:
@@ -391,14 +390,7 @@ class _Adapting:
         if (self.work / _AFTER_FILE).is_file():
             return
         self.say(f'fine-tuning: {settings.run.steps} steps')
-        try:
-            with output_errors(self.out):
-                best = fit(SemiSupervisedSystem, settings, self.work, self.work / 'run', self.bar)
-        except RuntimeError as error:
-            # What torch says when it cannot write.
-            if 'PytorchStreamWriter' not in str(error):
-                raise
-            raise OutputError(f'cannot write to {str(self.out)!r}: is the disk full? {error}') from error
+        best = fit(SemiSupervisedSystem, settings, self.work, self.work / 'run', self.bar)
         with whole_file(self.work / _AFTER_FILE) as path:
             shutil.copyfile(best, path)
 

@@ -14,6 +14,7 @@ _JUDGING = ('mae', 'rmse')
 # Less than this is within what another seed would give.
 _MIN_GAIN = 0.02
 _MAX_LOSS = 0.05
+_MAX_LOST = 0.001  # of the points; a network answers everywhere or refuses the image
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Row:
         num_points: points scored.
         before: name -> value, of ``FIGURES``.
         after: likewise.
+        coverage: share of the points that each of the two had an answer for, all images counted.
     """
 
     recordings: str
@@ -37,6 +39,7 @@ class Row:
     num_points: int
     before: Mapping[str, float]
     after: Mapping[str, float]
+    coverage: tuple[float, float]
 
     def change(self, name: str) -> float:
         """Relative change of a figure: -0.1 = 10 % lower."""
@@ -45,6 +48,12 @@ class Row:
 
 def pool(recordings: str, held_out: bool, given: str, documents: Sequence[Mapping[str, Any]]) -> Row | None:
     """Pool evaluations of several bags with methods ``before`` and ``after``; None where no point was scored."""
+    # Where one of them has no answer, the points that both cover do not show it.
+    coverage = tuple(
+        sum(entry['methods'][method]['points']['num_covered'] for entry in documents)
+        / max(sum(entry['methods'][method]['points']['num_truth'] for entry in documents), 1)
+        for method in (BEFORE, AFTER)
+    )
     documents = [entry for entry in documents if entry['methods'][BEFORE]['pooled_common']['num_truth']]
     counts = [entry['methods'][BEFORE]['pooled_common']['num_truth'] for entry in documents]
     if not counts:
@@ -54,7 +63,7 @@ def pool(recordings: str, held_out: bool, given: str, documents: Sequence[Mappin
         for method in (BEFORE, AFTER)
     }
     images = sum(entry['methods'][BEFORE]['points']['num_images'] for entry in documents)
-    return Row(recordings, held_out, given, images, sum(counts), values[BEFORE], values[AFTER])
+    return Row(recordings, held_out, given, images, sum(counts), values[BEFORE], values[AFTER], coverage)
 
 
 def _pooled(name: str, methods: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> float:
@@ -82,7 +91,8 @@ def judge(rows: Sequence[Row]) -> Verdict:
     """Recommend, or not.
 
     MAE and RMSE of what was held out have to be lower, by 2 % in the geometric mean over all that was given, and none
-    of them may be more than 5 % higher; nor may the mean of any other recordings that were to be looked at.
+    of them may be more than 5 % higher; nor may the mean of any other recordings that were to be looked at. No points
+    may be left without an answer that had one before.
     """
     held_out = [row for row in rows if row.held_out]
     changes = {(row.given, name): row.change(name) for row in held_out for name in _JUDGING}
@@ -92,6 +102,13 @@ def judge(rows: Sequence[Row]) -> Verdict:
         f'with {row.given} MAE {_percent(row.change("mae"))} and RMSE {_percent(row.change("rmse"))}'
         for row in held_out
     )
+    for row in rows:
+        if row.coverage[1] < row.coverage[0] - _MAX_LOST:
+            return Verdict(
+                False,
+                f'with {row.given} {100 * row.coverage[1]:.1f} % of the points of {row.recordings} get a depth, before '
+                f'{100 * row.coverage[0]:.1f} %',
+            )
     if not mean <= -_MIN_GAIN:  # NaN is no gain
         return Verdict(False, f'not better on what was held out ({text}; {_percent(-_MIN_GAIN)} in the mean is asked)')
     if changes[worst] > _MAX_LOSS:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         for cell in chosen:
             print(f'{cell.name}  {"done" if cell.name in found else "-"}')
         return
-    changes = dict(change(text) for text in arguments.set)
+    changes = _changes(arguments.set)
     print('bringing the images to size', file=sys.stderr, flush=True)
     stored = {arm.name: experiment.store_arm(arm, out) for arm in arms}
 
@@ -97,6 +97,14 @@ def run(arguments: argparse.Namespace) -> None:
     print((out / 'table.md').read_text(encoding='utf-8'), end='')
 
 
+def _changes(texts: list[str]) -> dict[str, object]:
+    """What ``--set`` says; a checkpoint to start from is looked for here, each cell has a folder of its own."""
+    changes = dict(change(text) for text in texts)
+    if changes.get('network.start'):
+        changes['network.start'] = str(Path(str(changes['network.start'])).absolute())
+    return changes
+
+
 def _chosen(cells: list, text: str) -> list:
     if text.isdigit():
         return cells[: int(text)]
@@ -120,7 +128,7 @@ def _write(arguments: argparse.Namespace, cells: list, facts: dict) -> None:
     if arguments.steps:
         command += f' --steps {arguments.steps}'
     command += ''.join(f' --set {text}' for text in arguments.set)
-    changes = dict(change(text) for text in arguments.set)
+    changes = _changes(arguments.set)
     settings = experiment.cell_settings(cells[0].facts, facts['steps'], arguments.encoder, changes)
     for name, text in (
         ('table.md', table.markdown(cells, found, {**facts, 'batch': settings.data.batch}, command)),

@@ -47,4 +47,7 @@ def change(text: str) -> tuple[str, object]:
     name, sign, value = text.partition('=')
     if not sign:
         raise SettingsError(f'--set is {text!r}, expected GROUP.FIELD=VALUE')
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f'--set is {text!r}: the value is no YAML') from error

@@ -12,9 +12,8 @@ import numpy as np
 
 from depth_ros.errors import RecordingError
 from depth_ros_training.data.contact_sheet import write_contact_sheet
-from depth_ros_training.data.dataset import DatasetFolder, Index
+from depth_ros_training.data.dataset import DatasetFolder, Index, lost_files
 
-_FILES = ('image', 'points', 'velodyne_raw', 'groundtruth', 'truth')
 _MEANING = 'L lidar, U no lidar, P stereo partner, T neighbours in time with motion'
 
 
@@ -41,20 +40,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check(dataset: DatasetFolder, read: bool) -> None:
-    missing = []
-    for number in range(len(dataset)):
-        entry = dataset.entry(number)
-        names = [entry[name] for name in _FILES if name in entry]
-        names += [entry['right']['image']] if 'right' in entry else []
-        missing += [name for name in names if not (dataset.index.folder / name).is_file()]
-        if read and not missing:
+    lost = lost_files(dataset.index.folder, dataset.index.frames)
+    if lost:
+        more = f' and {len(lost) - 1} more' if len(lost) > 1 else ''
+        raise RecordingError(
+            f'dataset {str(dataset.index.folder)!r} lacks {lost[0]}{more}; prepare it again, which makes that anew'
+        )
+    if read:
+        for number in range(len(dataset)):
             # Reads everything but the exact depth, which only simulated recordings have.
             _ = dataset[number]
-    if missing:
-        more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
-        raise RecordingError(
-            f'dataset {str(dataset.index.folder)!r} lacks {missing[0]}{more}; prepare it again (--overwrite)'
-        )
 
 
 def describe(index: Index) -> Iterator[str]:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.frames:
         samples = [read_frame(folder) for folder in read_split(Path(arguments.frames[0]), arguments.frames[1])]
     else:
-        samples = read_data(load(arguments.config), arguments.data)[1]
+        _, samples, _ = read_data(load(arguments.config), arguments.data)
     estimators: dict[str, Estimator] = {name: create_estimator(Settings(), name) for name in arguments.methods}
     learned = {str(path): NetworkEstimator.of(load_checkpoint(path)[0]) for path in arguments.checkpoints}
     print(f'{len(samples)} images')

@@ -154,11 +154,6 @@ class Chunks:
                 count(1)
             else:
                 waiting.append(answer)
-            while waiting and self._is_covered(waiting[0].frame):
-                self._add(waiting.popleft())
-                count(1)
-            if waiting:
-                self._window.forget_before(waiting[0].frame.stamp_ns)
             yield from self._finished()
         while waiting:
             self._add(waiting.popleft())
@@ -192,6 +187,7 @@ class Chunks:
                         count(1)
                 if isinstance(item, LidarScan):
                     self._window.add_scan(item)
+                    self._catch_up(item, count)
                 elif isinstance(item, Pose):
                     self._window.add_pose(item)
                 elif not self._takes(item):
@@ -203,6 +199,17 @@ class Chunks:
         if self._reached in self._parts:
             self._parts[self._reached].counts += self._damage() - (before or Counter())
         self._reached = self._run.stop
+
+    def _catch_up(self, newest: LidarScan, count: Callable[[int], None]) -> None:
+        """Add the images that have all their sweeps with the newest one, and let go of sweeps that none needs."""
+        while self._waiting and self._is_covered(self._waiting[0].frame):
+            self._add(self._waiting.popleft())
+            count(1)
+        if self._waiting:
+            self._window.forget_before(self._waiting[0].frame.stamp_ns)
+        elif not any(part.num_left for part in self._parts.values()):
+            # No image is on its way, perhaps for hours: one to come is no older than this.
+            self._window.forget_before(newest.mid_ns - _SLACK_NS)
 
     def _jumps_back(self, item: Item) -> bool:
         """Whether the recording starts again with this item, as that of a simulation does."""

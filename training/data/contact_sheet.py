@@ -11,6 +11,7 @@ import numpy as np
 from depth_ros.evaluation.pictures import ColourScale
 from depth_ros.files import whole_file
 from depth_ros_training.data.dataset import DatasetFolder, read_depth
+from depth_ros_training.data.splits import evenly
 
 _TILE_WIDTH = 520  # pixels
 _BAR = 22
@@ -32,7 +33,7 @@ def write_contact_sheet(dataset: DatasetFolder, path: Path) -> None:
         OutputError: the picture cannot be written.
     """
     count = min(_MAX_ROWS, len(dataset))
-    numbers = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
+    numbers = evenly(len(dataset), count)
     scale = _scale(dataset)
     right = any('right' in dataset.entry(number) for number in numbers)
     truth = any('truth' in dataset.entry(number) for number in numbers)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PN
 # OpenCV lets them be left out from 4.12 on.
 _UNFILTERED = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, 'IMWRITE_PNG_FILTER') else []
 _JPEG_QUALITY = 95
+_FILES = ('image', 'points', 'velodyne_raw', 'groundtruth', 'truth')  # of a frame, and the right image
 _MAGIC = {b'\xff\xd8': '.jpg', b'\x89P': '.png'}
 
 
@@ -189,6 +190,27 @@ class Index:
         )
 
 
+def lost_files(folder: Path, entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Files of some frames that are gone or empty.
+
+    Args:
+        folder: the dataset.
+        entries: facts of the frames.
+
+    Returns:
+        Their names, relative to the folder.
+    """
+    lost = []
+    for entry in entries:
+        names = [entry[key] for key in _FILES if key in entry]
+        names += [entry['right']['image']] if 'right' in entry else []
+        for name in names:
+            path = folder / name
+            if not path.is_file() or not path.stat().st_size:
+                lost.append(name)
+    return lost
+
+
 def read_index(folder: Path) -> Index:
     """Read the index of a dataset.
 
@@ -236,7 +258,8 @@ class DatasetFolder(Sequence):
         Args:
             folder: the dataset.
             split: train, val or test; '' = all frames, those between two splits too.
-            exact: the truth is the exact depth, which simulated recordings carry, in the place of the lidar's.
+            exact: the truth is the exact depth, which simulated recordings carry, in the place of what the sweeps
+                before and after show.
 
         Raises:
             RecordingError: there is no whole dataset, or nothing in it is of the split, or it has no exact depth.
@@ -281,13 +304,19 @@ class DatasetFolder(Sequence):
         name = 'truth' if self._exact else 'groundtruth'
         if name in entry:
             truth = read_depth(self.index.folder / entry[name], camera.shape)
+        if truth is not None and not self._exact:
+            # It holds the points of the sweep as well, and of those each may either be given or judge.
+            row, column = (np.floor(values + np.float32(0.5)).astype(np.int64) for values in (points.v, points.u))
+            truth[row, column] = np.nan
         try:
             return Sample(
                 f'{recording}/{entry["frame"]}', recording, image, camera, points, ring, truth, True,
                 tuple(self._others(entry)),
             )  # fmt: skip
         except DepthRosError as error:
-            raise RecordingError(f'dataset {str(self.index.folder)!r}: {error}; prepare it again') from error
+            raise RecordingError(
+                f'dataset {str(self.index.folder)!r}: {error}; prepare it anew (--overwrite)'
+            ) from error
 
     def _others(self, entry: dict[str, Any]) -> Iterator[SourceImage]:
         recording = entry['recording']
@@ -310,7 +339,7 @@ class DatasetFolder(Sequence):
         if image is None or image.shape[:2] != camera.shape:
             raise RecordingError(
                 f'image {str(path)!r} is missing, damaged or of another size than {camera.width}x{camera.height}; '
-                'prepare the dataset again'
+                'delete it and prepare the dataset again, which makes it anew'
             )
         return np.ascontiguousarray(image[:, :, ::-1])
 
@@ -337,7 +366,10 @@ def read_depth(path: Path, shape: tuple[int, int]) -> np.ndarray:
     steps = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if steps is None or steps.dtype != np.uint16 or steps.shape != shape:
         what = 'missing or damaged' if steps is None else f'{steps.dtype} {steps.shape}'
-        raise RecordingError(f'depth image {str(path)!r} is {what}, expected uint16 {shape}; prepare the dataset again')
+        raise RecordingError(
+            f'depth image {str(path)!r} is {what}, expected uint16 {shape}; delete it and prepare the dataset '
+            'again, which makes it anew'
+        )
     return decode_depth(steps)
 
 
@@ -356,7 +388,8 @@ def read_points(path: Path) -> tuple[ProjectedPoints, np.ndarray]:
             u, v, depth, slide, ring = (parts[name] for name in ('u', 'v', 'depth', 'slide', 'ring'))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise RecordingError(
-            f'points {str(path)!r} are missing or damaged: {error}; prepare the dataset again'
+            f'points {str(path)!r} are missing or damaged: {error}; delete them and prepare the dataset again, which '
+            'makes them anew'
         ) from error
     points = ProjectedPoints(u, v, depth, np.arange(len(u), dtype=np.int32), slide.astype(np.float32))
     return points, ring

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from depth_ros.errors import DepthRosError, RecordingError, SettingsError
 from depth_ros_training.data.dataset import SPLITS, DatasetFolder
 from depth_ros_training.data.importers import read_frame, read_split, recordings
 from depth_ros_training.data.sample import Sample
+from depth_ros_training.data.splits import evenly
 from depth_ros_training.data.store import SampleFolder, fingerprint
 from depth_ros_training.data.views import Others, View, make_view
 from depth_ros_training.settings import TrainingSettings
@@ -58,6 +60,8 @@ def read_source(text: str, root: Path) -> Source:
         weight, kind, path, split = float(words[0]), words[1], root / words[2], ' '.join(words[3:])
     except (IndexError, ValueError):
         weight, kind, path, split = 0.0, '', root, ''
+    if not (math.isfinite(weight) and weight >= 0):
+        raise SettingsError(f'data source is {text!r}: the weight is {weight:g}, expected 0 or more')
     if kind == 'frames' and split:
         folders = read_split(path, split)
         samples = [read_frame(folder) for folder in folders]
@@ -76,7 +80,7 @@ def read_source(text: str, root: Path) -> Source:
     )
 
 
-def read_data(settings: TrainingSettings, root: Path) -> tuple[list[Source], list[Sample]]:
+def read_data(settings: TrainingSettings, root: Path) -> tuple[list[Source], list[Sample], dict[str, str]]:
     """Open all data of a configuration.
 
     Args:
@@ -85,29 +89,40 @@ def read_data(settings: TrainingSettings, root: Path) -> tuple[list[Source], lis
 
     Returns:
         sources: what is trained on.
-        validation: what is validated on: ``data.validation``, and the recordings held out of the sources.
+        validation: what is validated on: of ``data.validation`` and of the recordings held out of the sources at most
+            ``data.validation_images`` each, without their other images.
+        fingerprints: hash of what each source and each of ``data.validation`` holds, by its text.
 
     Raises:
         SettingsError: a source has another form, or a recording to be held out is in none.
         RecordingError: something cannot be read.
     """
     sources = [read_source(text, root) for text in settings.data.sources]
-    validation = [
-        sample
-        for text in settings.data.validation
-        for group in read_source(text, root).groups.values()
-        for sample in group
-    ]
+    judges = [read_source(text, root) for text in settings.data.validation]
     held_out = set(settings.data.held_out)
     missing = sorted(held_out.difference(*(source.groups for source in sources)))
     if missing:
         raise SettingsError(f'recordings to be held out are in no source: {", ".join(missing)}')
-    kept = []
-    for source in sources:
-        groups = {name: group for name, group in source.groups.items() if name not in held_out}
-        validation += [sample for name in source.groups if name in held_out for sample in source.groups[name]]
-        kept.append(dataclasses.replace(source, groups=groups))
-    return kept, validation
+    kept = [
+        dataclasses.replace(
+            source, groups={name: group for name, group in source.groups.items() if name not in held_out}
+        )
+        for source in sources
+    ]
+    some = [group for source in judges for group in source.groups.values()]
+    others = [group for source in sources for name, group in source.groups.items() if name in held_out]
+    validation = [
+        dataclasses.replace(group[number], others=())
+        for groups in (some, others)
+        for group, number in _spread(groups, settings.data.validation_images)
+    ]
+    return kept, validation, {source.text: source.fingerprint for source in (*sources, *judges)}
+
+
+def _spread(groups: Sequence[Sequence[Sample]], most: int) -> list[tuple[Sequence[Sample], int]]:
+    """At most so many of all samples; none of them is read for that."""
+    places = [(group, number) for group in groups for number in range(len(group))]
+    return [places[place] for place in evenly(len(places), most)]
 
 
 class SampleError(RecordingError):

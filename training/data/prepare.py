@@ -25,7 +25,7 @@ from depth_ros.files import output_errors, whole_file
 from depth_ros.settings import Settings, to_flat
 from depth_ros.types import LidarScan
 from depth_ros_training.data.chunk import Chunks
-from depth_ros_training.data.dataset import DEPTH_SCALE, FORMAT, INDEX, PARTS, VERSION
+from depth_ros_training.data.dataset import DEPTH_SCALE, FORMAT, INDEX, PARTS, VERSION, lost_files
 from depth_ros_training.data.finish import finish
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans, sweeps
 from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, lidar_odometry, smoothed, write_poses
@@ -67,7 +67,7 @@ def prepare(
     """Make a dataset of bags.
 
     Images go through the robot's pipeline (same settings). What is done is kept: an interrupted preparation goes on
-    where it stopped, and further bags join those that are there.
+    where it stopped, further bags join those that are there, and what was lost of a dataset is made anew.
 
     Args:
         bags: bags that ``depth_ros inspect`` understands.
@@ -116,7 +116,7 @@ def prepare(
 def _runs(plans: list[BagPlan], out: Path, jobs: int) -> list[tuple[BagPlan, range]]:
     """Chunks that are to be done, in runs that are read at one go: some for each process, and as few as will do."""
     missing = [
-        (plan, [number for number in range(plan.num_chunks) if not _part(out, plan.name, number).exists()])
+        (plan, [number for number in range(plan.num_chunks) if not _is_done(out, _part(out, plan.name, number))])
         for plan in plans
     ]
     most = sum(len(numbers) for _, numbers in missing)
@@ -131,6 +131,11 @@ def _runs(plans: list[BagPlan], out: Path, jobs: int) -> list[tuple[BagPlan, ran
             else:
                 runs.append((plan, range(number, number + 1)))
     return runs
+
+
+def _is_done(out: Path, part: Path) -> bool:
+    """Whether a chunk was prepared, and nothing of it was lost since."""
+    return part.exists() and not lost_files(out, json.loads(part.read_text(encoding='utf-8'))['frames'])
 
 
 def _part(out: Path, name: str, number: int) -> Path:

@@ -40,6 +40,11 @@ class SplitOptions:
             raise SettingsError(f'shares of train, val and test are {self.shares}, expected 0 to 1 and 1 together')
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most ``most`` of so many numbers, from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist() if count else []
+
+
 def assign_splits(recordings: dict[str, list[dict[str, Any]]], options: SplitOptions) -> str:
     """Set ``split`` of every frame: train, val, test, or '' in a gap.
 
@@ -79,12 +84,13 @@ def _by_recording(recordings: dict[str, list[dict[str, Any]]], options: SplitOpt
     chosen: dict[str, str] = {}
     for split, share in ((SPLITS[2], options.shares[2]), (SPLITS[1], options.shares[1])):
         count, later = 0, sum(options.shares[: SPLITS.index(split)]) > 0
-        while share > 0 and names and (len(names) > int(later)) and count < share * total:
-            name = names.pop(0)
-            # The last one over the limit stays where more of it belongs, but none stays empty.
-            if count and count + len(recordings[name]) / 2 > share * total:
-                names.insert(0, name)
+        while share > 0 and len(names) > int(later) and count < share * total:
+            # One that goes over the limit stays where more of it belongs, but none stays empty.
+            fitting = [name for name in names if count + len(recordings[name]) / 2 <= share * total]
+            if count and not fitting:
                 break
+            name = fitting[0] if fitting else min(names, key=lambda name: len(recordings[name]))
+            names.remove(name)
             chosen[name] = split
             count += len(recordings[name])
     for name, frames in recordings.items():

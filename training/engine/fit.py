@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
@@ -70,8 +73,7 @@ def fit(
     # Its remarks on devices and products are no result of the run.
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     lightning.seed_everything(settings.run.seed, verbose=False)
-    sources, validation = read_data(settings, data)
-    fingerprints = {source.text: source.fingerprint for source in sources}
+    sources, validation, fingerprints = read_data(settings, data)
     if rank == 0:
         _claim_data(out, fingerprints)
     cases = Cases(validation)
@@ -144,6 +146,7 @@ def fit(
             devices=int(os.environ.get('LOCAL_WORLD_SIZE', '1')),
             logger=[_log(out, rank), TensorBoardLogger(out, 'tensorboard', version='')],
             callbacks=callbacks,
+            plugins=[_WholeStates()],
             log_every_n_steps=min(10, settings.run.steps_per_epoch),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
@@ -151,11 +154,28 @@ def fit(
             enable_model_summary=False,
         )
         try:
-            trainer.fit(system, loader, case_loader, ckpt_path=state, weights_only=True if state else None)
+            with output_errors(out):
+                trainer.fit(system, loader, case_loader, ckpt_path=state, weights_only=True if state else None)
         except SystemExit as stop:
             # How Lightning ends on Ctrl-C.
             raise KeyboardInterrupt from stop
     return out / 'best.safetensors'
+
+
+class _WholeStates(TorchCheckpointIO):
+    """Writes states whole or not at all; Lightning would leave half of one where the disk is full."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write one.
+
+        Raises:
+            OutputError: it cannot be written; the state before is still there.
+        """
+        # Of errors of the file system torch itself tells nothing.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 def _last_state(out: Path) -> Path | None:
@@ -198,8 +218,8 @@ def _claim(out: Path, settings: TrainingSettings) -> None:
                     'or the same settings to go on'
                 )
             return
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, indent=1), encoding='utf-8')
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=1), encoding='utf-8')
     except OSError as error:
         raise OutputError(f'cannot write to {str(out)!r}: {error.strerror}') from error
 

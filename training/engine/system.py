@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,9 @@ class DepthSystem(lightning.LightningModule):
         self._cases = cases
         weights = dataclasses.asdict(settings.loss)
         self._weights = {name: weight for name, weight in weights.items() if weight > 0}
+        # Several processes wait for the gradient of every parameter that is to be trained.
+        network.coarse_heads.requires_grad_('coarse' in self._weights)
+        self._views: list[int] = []
         self._sums: dict[int, np.ndarray] = {}
         # Set by each validation; checkpoints are written with it, training goes on without.
         self.std_correction = 1.0
@@ -55,6 +59,7 @@ class DepthSystem(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """Weighted sum of the losses of one batch."""
+        self._views = batch['number'].tolist()
         prediction = self.run_network(batch)
         losses = self.losses(prediction, batch)
         unused = sorted(self._weights.keys() - losses.keys())
@@ -64,15 +69,33 @@ class DepthSystem(lightning.LightningModule):
             )
         total = sum(weight * losses[name] for name, weight in self.loss_weights().items())
         if not torch.isfinite(total):
-            raise TrainingError(
-                f'the loss is {float(total)} at step {self.global_step} '
-                f'({ {name: float(value) for name, value in losses.items()} }); lower optimizer.learning_rate, or look '
-                f'for the sample that does it: views {batch["number"].tolist()}'
+            raise self._diverged(
+                f'the loss is {float(total)}', str({name: float(value) for name, value in losses.items()})
             )
         self.log_dict({f'train/{name}': losses[name].detach() for name in self._weights})
         # Of all processes together, so that the curve is the same however many there are.
         self.log('train/loss', total.detach(), prog_bar=True, sync_dist=True)
         return total
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip by the norm over all parameters.
+
+        Raises:
+            TrainingError: it is not finite: one step later all weights would be NaN.
+        """
+        trained = [value for group in optimizer.param_groups for value in group['params']]
+        norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
+        # In half precision gradients overflow now and then; their scaler leaves such a step out.
+        if not torch.isfinite(norm) and self._settings.run.precision != '16-mixed':
+            raise self._diverged(f'the gradient is {float(norm)}', 'the loss is finite')
+
+    def _diverged(self, what: str, details: str) -> TrainingError:
+        return TrainingError(
+            f'{what} at step {self.global_step} ({details}); lower optimizer.learning_rate, or look for the sample '
+            f'that does it: views {self._views}'
+        )
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move the running mean."""
@@ -93,6 +116,12 @@ class DepthSystem(lightning.LightningModule):
         """Add up the errors of the running mean on one case."""
         case = self._cases[number]
         depth, std = predict(self.average, case, self.device)
+        lost = int(np.count_nonzero(~np.isfinite(depth)))
+        if lost:
+            raise TrainingError(
+                f'the network has no finite depth at {lost} pixels of {case.sample.name!r} at step {self.global_step}; '
+                'lower optimizer.learning_rate; the checkpoints before it are as they were'
+            )
         total = self._sums.setdefault(case.thinning, np.zeros(NUM_SUMS))
         total += score(depth, std, case.withheld)
 
@@ -106,8 +135,9 @@ class DepthSystem(lightning.LightningModule):
             for part in gathered:
                 for thinning, values in part.items():
                     sums[thinning] = sums.get(thinning, 0) + values
-        values = figures(dict(sorted(sums.items())))
         self.std_correction = std_correction(sums)
+        # As the checkpoint will say it.
+        values = figures(dict(sorted(sums.items())), self.std_correction)
         self.log_dict({f'val/{name}': value for name, value in values.items()}, rank_zero_only=True)
         self.log('score', values['score'], prog_bar=True, logger=False)
 

@@ -16,9 +16,10 @@ from depth_ros_training.data.views import whole_view
 # Every k-th ring is given; 0 = no lidar at all.
 THINNINGS = (2, 4, 8, 16, 0)
 # Sums over points; behind them a histogram of error / deviation, in bins of equal width of the logarithm.
-COUNT, ABS, SQUARED, RELATIVE, WITHIN_1, WITHIN_2 = range(6)
+COUNT, ABS, SQUARED, RELATIVE = range(4)
+_HISTOGRAM = 4
 _RATIOS = np.geomspace(1e-3, 1e3, 241)
-NUM_SUMS = 6 + len(_RATIOS) - 1
+NUM_SUMS = _HISTOGRAM + len(_RATIOS) - 1
 _SHARES = 0.6827, 0.9545  # of a Gaussian within 1 and 2 standard deviations
 
 
@@ -84,14 +85,7 @@ def score(depth: np.ndarray, std: np.ndarray, withheld: SparseDepth) -> np.ndarr
     estimate, deviation = depth[row, column].astype(np.float64), std[row, column].astype(np.float64)
     known = np.isfinite(estimate)
     error, truth, deviation = np.abs(estimate - truth)[known], truth[known], deviation[known]
-    sums = [
-        len(error),
-        error.sum(),
-        (error**2).sum(),
-        (error / truth).sum(),
-        (error <= deviation).sum(),
-        (error <= 2 * deviation).sum(),
-    ]
+    sums = [len(error), error.sum(), (error**2).sum(), (error / truth).sum()]
     histogram, _ = np.histogram(np.clip(error / deviation, _RATIOS[0], _RATIOS[-1]), _RATIOS)
     return np.concatenate([sums, histogram])
 
@@ -106,20 +100,26 @@ def std_correction(sums: dict[int, np.ndarray]) -> float:
         Between the factors that bring the right share of the errors within 1 and within 2 deviations (their geometric
         mean): errors are not Gaussian, so no factor does both. Each thinning counts alike; 1 where nothing was scored.
     """
-    histograms = [total[6:] / max(total[COUNT], 1) for thinning, total in sums.items() if thinning]
-    below = np.cumsum(np.sum(histograms, axis=0)) if histograms else np.zeros(1)
-    if below[-1] <= 0:
+    histograms = [total[_HISTOGRAM:] / total[COUNT] for thinning, total in sums.items() if thinning and total[COUNT]]
+    if not histograms:
         return 1.0
     # Within the bins, too: their upper edges would be too much by half a bin.
-    quantiles = np.exp(np.interp(_SHARES, np.concatenate([[0], below / below[-1]]), np.log(_RATIOS)))
+    quantiles = np.exp(np.interp(_SHARES, _below(np.sum(histograms, axis=0)), np.log(_RATIOS)))
     return float(np.sqrt(quantiles[0] * quantiles[1] / 2))
 
 
-def figures(sums: dict[int, np.ndarray]) -> dict[str, float]:
+def _below(histogram: np.ndarray) -> np.ndarray:
+    """Share of the errors below each of ``_RATIOS``."""
+    below = np.concatenate([[0], np.cumsum(histogram)])
+    return below / below[-1]
+
+
+def figures(sums: dict[int, np.ndarray], factor: float = 1.0) -> dict[str, float]:
     """Figures of merit.
 
     Args:
         sums: (NUM_SUMS,) by thinning.
+        factor: by which deviations are multiplied before they are judged.
 
     Returns:
         ``mae_k``, ``rmse_k`` (m), ``abs_rel_k``, ``within_1_sigma_k``, ``within_2_sigma_k`` for every k-th ring
@@ -128,16 +128,19 @@ def figures(sums: dict[int, np.ndarray]) -> dict[str, float]:
     values: dict[str, float] = {}
     logs = []
     for thinning, total in sums.items():
-        count = max(total[COUNT], 1)
+        count = total[COUNT] or np.nan  # no figure where there was nothing to score
         mae, rmse = total[ABS] / count, np.sqrt(total[SQUARED] / count)
+        shares = [np.nan, np.nan]
+        if total[COUNT]:
+            shares = np.interp(np.log([factor, 2 * factor]), np.log(_RATIOS), _below(total[_HISTOGRAM:]))
         values |= {
             f'mae_{thinning}': mae,
             f'rmse_{thinning}': rmse,
             f'abs_rel_{thinning}': total[RELATIVE] / count,
-            f'within_1_sigma_{thinning}': total[WITHIN_1] / count,
-            f'within_2_sigma_{thinning}': total[WITHIN_2] / count,
+            f'within_1_sigma_{thinning}': float(shares[0]),
+            f'within_2_sigma_{thinning}': float(shares[1]),
         }
-        if thinning:
+        if thinning and total[COUNT]:
             logs += [np.log(max(mae, 1e-9)), np.log(max(rmse, 1e-9))]
     values['score'] = float(np.exp(np.mean(logs))) if logs else float('nan')
     return values

@@ -29,6 +29,7 @@ from depth_ros.types import Camera, SparseDepth
 from depth_ros_training.data.dataset import INDEX, DatasetFolder
 from depth_ros_training.data.importers import read_frame, read_split
 from depth_ros_training.data.sample import Sample, SourceImage, empty_points
+from depth_ros_training.data.splits import evenly
 from depth_ros_training.data.store import SampleFolder, SampleWriter
 from depth_ros_training.engine.fit import fit
 from depth_ros_training.experiments.cells import Cell
@@ -177,8 +178,7 @@ def _samples(path: Path, part: str) -> list[Sample]:
         dataset = DatasetFolder(path, part, exact=True)
         wanted = [k for k in range(len(dataset)) if part == 'test' or {'L', 'P'} <= set(dataset.entry(k)['classes'])]
         most = _MAX_TRAIN if part == 'train' else _MAX_TEST
-        places = np.unique(np.linspace(0, len(wanted) - 1, most).round().astype(int)) if wanted else []
-        return [dataset[wanted[place]] for place in places]
+        return [dataset[wanted[place]] for place in evenly(len(wanted), most)]
     folders = read_split(path / SPLITS_FILE, TRAIN_SPLIT if part == 'train' else TEST_SPLIT)
     needed = ('points.npz', 'right.jpg') if part == 'train' else ('gt_disp.png',)
     return [read_frame(folder) for folder in folders if all((folder / name).exists() for name in needed)]
