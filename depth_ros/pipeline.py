@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from depth_ros.errors import FrameRefused, TransformError
+from depth_ros.errors import CameraError, DepthRosError, FrameRefused, OldTransformError, TransformError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.downscale import estimate_downscaled
 from depth_ros.geometry.motion import PointMotion, Trajectory, point_motion
@@ -26,6 +26,8 @@ Holdout = Callable[[LidarScan], np.ndarray]
 
 _NS = 1_000_000_000
 _MAX_SCANS = 64
+# Messages may be out of order by this much: an image may come as late, and what goes back farther starts time anew.
+_DISORDER_NS = 2 * _NS
 
 
 class Transforms(Protocol):
@@ -67,6 +69,11 @@ class DepthPipeline:
         """Take in a lidar sweep."""
         self._forget_if_time_jumped_back(scan.stamp_ns, self._scans[-1].stamp_ns if self._scans else None)
         self._scans.append(scan)
+        # A sweep is a view of its whole message: those that no image can need any more would fill the memory.
+        settings = self.settings.pairing
+        oldest_ns = scan.mid_ns - int((settings.max_age + settings.wait) * _NS) - _DISORDER_NS
+        while len(self._scans) > max(settings.scans, 2) and self._scans[0].mid_ns < oldest_ns:
+            self._scans.popleft()
 
     def add_pose(self, pose: Pose) -> None:
         """Take in a pose of the robot."""
@@ -250,10 +257,24 @@ class DepthPipeline:
 
     def _forget_if_time_jumped_back(self, stamp_ns: int, newest_ns: int | None) -> None:
         # A bag that loops, or a simulator that restarts. Small steps back are messages out of order.
-        if newest_ns is not None and stamp_ns < newest_ns - 2 * _NS:
+        if newest_ns is not None and stamp_ns < newest_ns - _DISORDER_NS:
             self._scans.clear()
             self._trajectory.clear()
             self.num_resets += 1
+
+
+def refusal_reason(error: DepthRosError, kind: str) -> str:
+    """Short stable key for an error of the pipeline or a decoder, the name of its counter: live and in the replay.
+
+    Args:
+        error: what was raised.
+        kind: input that was worked on: ``image``, ``points``, ``odometry`` or ``camera_info``.
+    """
+    if isinstance(error, FrameRefused):
+        return error.reason
+    if isinstance(error, TransformError):
+        return 'old_transform' if isinstance(error, OldTransformError) else 'no_transform'
+    return 'bad_camera_info' if isinstance(error, CameraError) else f'bad_{kind}'
 
 
 def estimate_depth(

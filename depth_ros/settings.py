@@ -21,6 +21,7 @@ from depth_ros.errors import SettingsError
 
 ROS_PARAMETERS = ('use_sim_time', 'start_type_description_service', 'autostart')
 """Parameters of the node that say nothing about the method; ``qos_overrides.*`` are the others."""
+_SECTIONS_READ = ('depth_node', '**', '*')  # last part of a node's name in a parameter file
 METHODS = ('auto', 'classical', 'network', 'exported', 'nearest', 'linear', 'ip_basic')
 
 
@@ -67,9 +68,8 @@ class InputSettings:
     )
     max_delay: float = param(
         0.2,
-        'When the estimator is slower than the camera, an image that lay unread for longer than this is '
-        'dropped and counted '
-        'if a newer one is there.',
+        'When the estimator is slower than the camera, an image that lay unread for longer than this, or came longer '
+        'than this and pairing.wait ago, is dropped and counted if a newer one is there.',
         unit='s',
         ge=0.0,
         le=10.0,
@@ -400,14 +400,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Read the differences from a node's parameter file.
 
     Args:
-        path: YAML with ``NODE: ros__parameters: ...`` (``/**`` or any node name; nested or dotted keys), or bare
-            groups.
+        path: YAML with ``NODE: ros__parameters: ...`` (nested or dotted keys), or bare groups. Sections for all nodes
+            (``/**``) and for ``depth_node`` in any namespace are read; as in ROS, the later one wins. Those of other
+            nodes are not.
 
     Returns:
         ``{'group.field': value}`` for ``from_flat``; ``ROS_PARAMETERS`` and QoS overrides left out.
 
     Raises:
-        SettingsError: no such file, no YAML, or no mapping.
+        SettingsError: no such file, no YAML, no mapping, only sections of other nodes, or depth nodes that differ.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
@@ -417,17 +418,42 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f'parameters {str(path)!r} are no YAML: {" ".join(str(error).split())}') from error
     if not isinstance(content, dict):
         raise SettingsError(f'parameters {str(path)!r} hold {type(content).__name__}, expected a mapping')
-    values: dict[str, Any] = {}
-    sections = [
-        value['ros__parameters'] or {}  # nothing below it, or only comments
-        for value in content.values()
-        if isinstance(value, dict) and isinstance(value.get('ros__parameters', ''), dict | None)
-    ]
-    for section in sections or [content]:
-        values.update(_flatten(section))
+    sections = list(_sections(content))
+    if not sections:
+        return _settable(content)
+    ours = [(node, _settable(section)) for node, section in sections if node.split('/')[-1] in _SECTIONS_READ]
+    if not ours:
+        others = ', '.join(node for node, _ in sections)
+        raise SettingsError(
+            f'parameters {str(path)!r} are for {others}, expected a section depth_node or /**; add or rename it'
+        )
+    # Each for a namespace of its own, and none of them for the node that is meant here.
+    named = [(node, values) for node, values in ours if node != '/**']
+    for node, values in named[1:]:
+        if values != named[0][1]:
+            raise SettingsError(
+                f'parameters {str(path)!r} differ for {named[0][0]} and {node}, expected those of one depth_node; '
+                'keep one of these sections'
+            )
+    return {name: value for _, values in ours for name, value in values.items()}
+
+
+def _sections(content: Mapping[str, Any], namespace: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the name of a node and its parameters, in the order of the file."""
+    for key, value in content.items():
+        if not isinstance(value, Mapping):
+            continue
+        node = f'{namespace}/{key}' if namespace else str(key)
+        if isinstance(value.get('ros__parameters', ''), Mapping | None):
+            yield node, value['ros__parameters'] or {}  # nothing below it, or only comments
+        else:
+            yield from _sections(value, node)
+
+
+def _settable(section: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
-        for name, value in values.items()
+        for name, value in _flatten(section).items()
         if name not in ROS_PARAMETERS and not name.startswith('qos_overrides.')
     }
 

@@ -3,11 +3,11 @@
 ``ros2 launch depth_ros depth.launch.py image:=/camera/image camera_info:=/camera/camera_info points:=/lidar``
 """
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
-from depth_ros.ros.transport import PROFILE_VARIABLES, shared_file
+from depth_ros.ros.transport import shared_file, transport_environment
 from launch import LaunchDescription
 
 TOPICS = {
@@ -19,6 +19,15 @@ TOPICS = {
 # Launch argument -> parameter. Without a value the parameter file decides.
 OVERRIDES = {'use_sim_time': 'use_sim_time', 'autostart': 'autostart', 'image_transport': 'input.image_transport'}
 BOOLEANS = ('', 'true', 'false')
+
+
+def transport(context):
+    # The node would do so itself; this way drivers that the same launch starts afterwards have it, too.
+    environment, notes = transport_environment()
+    return [
+        *(SetEnvironmentVariable(name, value) for name, value in environment.items()),
+        *(LogInfo(msg=note) for note in notes),
+    ]
 
 
 def depth_node(context):
@@ -42,7 +51,6 @@ def depth_node(context):
 
 
 def generate_launch_description():
-    profile = str(shared_file('config/fastdds.xml'))
     arguments = [
         DeclareLaunchArgument('params_file', default_value='', description='YAML file with parameters; it comes last'),
         DeclareLaunchArgument(
@@ -63,8 +71,4 @@ def generate_launch_description():
         DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal'),
         *(DeclareLaunchArgument(name, default_value=name, description=text) for name, text in TOPICS.items()),
     ]
-    # Large messages need it; whoever set a profile of his own keeps it.
-    transport = [
-        SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=profile)) for name in PROFILE_VARIABLES
-    ]
-    return LaunchDescription([*arguments, *transport, OpaqueFunction(function=depth_node)])
+    return LaunchDescription([*arguments, OpaqueFunction(function=transport), OpaqueFunction(function=depth_node)])

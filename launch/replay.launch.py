@@ -23,6 +23,7 @@ from launch_ros.actions import Node
 from depth_ros.bags.inspection import inspect_bag
 from depth_ros.bags.select import TopicOverrides
 from depth_ros.cli.inspect_command import write_node_params
+from depth_ros.cli.playback import input_topics
 from depth_ros.ros.transport import shared_file
 from depth_ros.settings import Settings
 from launch import LaunchDescription
@@ -51,7 +52,7 @@ def replay(context):
         executable='bag_player',
         arguments=[
             LaunchConfiguration('bag'), '--rate', LaunchConfiguration('rate'), '--start-delay', '1.0',
-            '--wait-for', topics['image'], topics['points'],
+            '--topics', *input_topics(found), '--wait-for', topics['image'], topics['points'],
         ],
         output='screen',
     )

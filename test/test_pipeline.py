@@ -1,12 +1,14 @@
 """The pipeline: pairing, degradation by stated rules, hold-out, time that jumps."""
 
+import weakref
+
 import numpy as np
 import pytest
 
-from depth_ros.errors import FrameRefused, TransformError
+from depth_ros.errors import CameraError, FrameRefused, MessageError, OldTransformError, TransformError
 from depth_ros.evaluation.holdout import fraction_holdout, full_holdout
 from depth_ros.geometry.rigid import TransformTree, rigid
-from depth_ros.pipeline import DepthPipeline, FrameQueue
+from depth_ros.pipeline import DepthPipeline, FrameQueue, refusal_reason
 from depth_ros.settings import from_flat
 from depth_ros.types import Camera, Frame, LidarScan, Pose
 
@@ -140,6 +142,15 @@ def test_refusals_are_named():
     assert np.nanmedian(pipeline.process(frame(14 * S)).depth) == 5, 'the next good frame is answered'
 
 
+@pytest.mark.parametrize(('error', 'reason'), [
+    (FrameRefused('no_lidar', 'none'), 'no_lidar'), (TransformError('camera', 'lidar'), 'no_transform'),
+    (OldTransformError('camera', 'lidar', 2, 1), 'old_transform'), (CameraError('none'), 'bad_camera_info'),
+    (MessageError('cut off'), 'bad_points'),
+])  # fmt: skip
+def test_errors_have_one_name_live_and_in_the_replay(error, reason):
+    assert refusal_reason(error, 'points') == reason
+
+
 def test_an_estimator_that_needs_no_lidar_answers_where_there_is_none_and_says_so():
     pipeline = make_pipeline(holdout=fraction_holdout(0.1))
     pipeline.estimator.needs_lidar = False
@@ -185,6 +196,28 @@ def test_a_bag_that_loops_starts_afresh():
     assert np.nanmedian(pipeline.process(frame(10 * S)).depth) == 7
     with pytest.raises(FrameRefused):
         pipeline.process(frame(100 * S))
+
+
+def test_sweeps_that_no_image_can_need_any_more_are_let_go():
+    pipeline, kept = make_pipeline(pairing__max_age=0.5, pairing__wait=0.1), weakref.WeakSet()
+    for i in range(61):
+        scan = wall(5 + 0.1 * i, 10 * S + i * S // 10)
+        kept.add(scan)
+        pipeline.add_scan(scan)
+    del scan
+    assert min(scan.stamp_ns for scan in kept) == 16 * S - S * 26 // 10, '0.6 s, and 2 s for what is out of order'
+    late = pipeline.process(frame(14 * S))
+    assert np.nanmedian(late.depth) == pytest.approx(9), 'an image that comes 2 s late gets its sweep'
+
+
+def test_of_a_slow_lidar_as_many_sweeps_are_kept_as_are_put_together():
+    pipeline, kept = make_pipeline(pairing__max_age=0.1, pairing__scans=3), weakref.WeakSet()
+    for i in range(6):
+        scan = wall(5, (10 + 5 * i) * S)
+        kept.add(scan)
+        pipeline.add_scan(scan)
+    del scan
+    assert sorted(scan.stamp_ns for scan in kept) == [25 * S, 30 * S, 35 * S]
 
 
 def test_withheld_points_do_not_reach_the_estimator():

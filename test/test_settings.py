@@ -51,6 +51,12 @@ def test_bad_values_are_refused_in_one_line(values, text):
         '/**:\n  ros__parameters:\n    use_sim_time: true\n    pairing:\n      wait: 0.2\n',
         'depth_node:\n  ros__parameters:\n    pairing.wait: 0.2\n    qos_overrides:\n      points:\n        depth: 3\n',
         'pairing:\n  wait: 0.2\n',
+        'driver:\n  ros__parameters: {rpm: 600.0}\n/front/depth_node:\n  ros__parameters: {pairing: {wait: 0.2}}\n',
+        'front:\n  driver:\n    ros__parameters: {rpm: 1}\n  depth_node:\n    ros__parameters: {pairing.wait: 0.2}\n',
+        'depth_node:\n  ros__parameters: {pairing.wait: 0.1}\n/**:\n  ros__parameters: {pairing.wait: 0.2}\n',
+        '/**:\n  ros__parameters: {pairing.wait: 0.1}\n/depth_node:\n  ros__parameters: {pairing.wait: 0.2}\n',
+        '/a/depth_node:\n  ros__parameters: {pairing.wait: 0.2}\n'
+        '/b/depth_node:\n  ros__parameters: {use_sim_time: true, pairing: {wait: 0.2}}\n',
     ],
 )
 def test_node_files_and_bare_groups_are_read_alike(tmp_path, content):
@@ -66,13 +72,25 @@ def test_a_node_file_may_set_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('content', 'text'), [('{', 'no YAML'), ('- 1\n', 'expected a mapping'), (b'\xff\xfe\x00', 'no YAML')]
+    ('content', 'text'),
+    [
+        ('{', 'no YAML'),
+        ('- 1\n', 'expected a mapping'),
+        (b'\xff\xfe\x00', 'no YAML'),
+        ('driver:\n  ros__parameters: {rpm: 1}\n', r'are for driver, expected a section depth_node or /\*\*'),
+        (
+            '/front/depth_node:\n  ros__parameters: {pairing.wait: 0.1}\n'
+            '/rear/depth_node:\n  ros__parameters: {pairing.wait: 0.2}\n',
+            'differ for /front/depth_node and /rear/depth_node, .*; keep one',
+        ),
+    ],
 )
 def test_files_that_are_no_parameters(tmp_path, content, text):
     path = tmp_path / 'node.yaml'
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(SettingsError, match=text):
+    with pytest.raises(SettingsError, match=text) as caught:
         load_yaml(path)
+    assert '\n' not in str(caught.value)
 
 
 def test_a_missing_file(tmp_path):

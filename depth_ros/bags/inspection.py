@@ -77,7 +77,8 @@ class Inspection:
         topics: all topics.
         selection: what would be used, and why.
         transforms: static transforms, of bag and settings.
-        chain: frames from the camera to the lidar, () if nothing joins them.
+        chain: frames from the camera to the lidar, () if nothing joins them for good.
+        joints: the moving transforms that join them otherwise, '' if none do.
         image: None if no image can be decoded.
         lidar: None if no sweep can be decoded.
         latency_ms: topic -> (median, worst) time from stamp to record, for the topics that would be used.
@@ -94,6 +95,7 @@ class Inspection:
     selection: Selection
     transforms: TransformTree
     chain: tuple[str, ...]
+    joints: str
     image: ImageFacts | None
     lidar: LidarFacts | None
     latency_ms: dict[str, tuple[float, float]]
@@ -154,7 +156,7 @@ class _Inspector:
                     mids.append(scan.mid_ns)
                     sizes.append(len(scan))
         lidar = None if first_scan is None else self._lidar(first_scan, int(np.median(sizes)))
-        chain = self._chain(image, lidar)
+        chain, joints = self._chain(image, lidar)
         pairing = self._pairing(np.array(stamps), np.array(sorted(mids)))
         latency_ms = {topic: (float(np.median(values)) / _MS, float(max(values, key=abs)) / _MS)
                       for topic, values in latencies.items()}
@@ -163,7 +165,7 @@ class _Inspector:
         return Inspection(
             path=self.reader.path, duration_s=(self.reader.end_ns - self.reader.start_ns) / _NS,
             notes=self.reader.notes, topics=self.reader.topics, selection=chosen, transforms=self.transforms,
-            chain=chain, image=image, lidar=lidar,
+            chain=chain, joints=joints, image=image, lidar=lidar,
             latency_ms=latency_ms, rate_hz=self._rates(recorded), pairing=pairing, poses_from_tf=from_tf,
             problems=tuple(self.problems),
         )
@@ -202,17 +204,21 @@ class _Inspector:
         span = None if scan.time_offset_ns is None else (last - first) / _MS
         return LidarFacts(scan.frame_id, num_points, len(np.unique(rings)), source, span, scan.notes)
 
-    def _chain(self, image: ImageFacts | None, lidar: LidarFacts | None) -> tuple[str, ...]:
+    def _chain(self, image: ImageFacts | None, lidar: LidarFacts | None) -> tuple[tuple[str, ...], str]:
         if image is None or lidar is None:
-            return ()
+            return (), ''
+        frames = image.camera.frame_id, lidar.frame_id
         try:
-            return self.transforms.chain(image.camera.frame_id, lidar.frame_id)
+            return self.transforms.chain(*frames), ''
         except TransformError as error:
+            joints = self.transforms.joints(*frames)
+            if joints:
+                return (), joints
             self.problems.append(
                 f"{error}; give it as 'parent child x y z qx qy qz qw' in transforms.static of a parameter file "
                 '(--params)'
             )
-            return ()
+            return (), ''
 
     def _pairing(self, stamps: np.ndarray, mids: np.ndarray) -> PairingFacts | None:
         if not len(stamps) or not len(mids):

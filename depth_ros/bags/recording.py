@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from depth_ros.bags.reader import BagReader
+from depth_ros.bags.reader import BagReader, until_damage
+from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.bags.select import TopicOverrides, select_topics
 from depth_ros.bags.transforms import joined, poses, read_transforms, transform_topics
 from depth_ros.errors import BagError, CameraError, MessageError, ShapeError
@@ -29,7 +30,8 @@ class Recording:
     Attributes:
         reader: the bag.
         selection: topics in use, and why.
-        transforms: static transforms of the bag, with those of the settings on top.
+        transforms: static transforms of the bag, with those of the settings on top; of what moves on ``/tf`` that which
+            ``events`` has come to.
         num_frames: number of images.
         refused: messages that could not be decoded, by reason (numbers in the text are #).
     """
@@ -106,7 +108,9 @@ class Recording:
         """
         chosen = self.selection
         topics = [name for name in (chosen.image, chosen.camera_info, chosen.points, chosen.odometry) if name]
-        moving = [] if chosen.odometry or not self._sensor_frames else transform_topics(self.reader)[1]
+        posed_by_tf = bool(self._sensor_frames) and not chosen.odometry
+        moving = transform_topics(self.reader)[1] if posed_by_tf or self.transforms.moves else []
+        self.transforms.rewind()
         cameras = FrameDecoder(chosen.image, self._settings)
         first = next(self.reader.messages([chosen.camera_info]), None)
         if first is not None:  # else none of them can be read
@@ -135,8 +139,10 @@ class Recording:
             elif record.topic == chosen.odometry:
                 yield from self._decoded(log_ns, 'odometry', decode_odometry, message)
             else:
-                for pose in poses(message, self.transforms, self._sensor_frames[-1]):
-                    yield log_ns, pose
+                self.transforms.play(message)
+                if posed_by_tf:
+                    for pose in poses(message, self.transforms, self._sensor_frames[-1], self._sensor_frames[:-1]):
+                        yield log_ns, pose
         if held is not None:
             yield from self._decoded(self.reader.end_ns, 'image', cameras.decode, held)
 
@@ -161,12 +167,21 @@ class Recording:
                 frames.append(override or ('' if first is None else first.message.header.frame_id.lstrip('/')))
         return tuple(frame for frame in frames if frame)
 
-    def _read_transforms(self) -> TransformTree:
+    def _body_frame(self) -> str:
+        """Frame whose motion odometry tells, as its first message says; '' if there is none."""
+        topic = self.selection.odometry
+        records = until_damage(self.reader.messages([topic] if topic else []), lambda damage: None)
+        first = next(records, None)
+        return '' if first is None else first.message.child_frame_id.lstrip('/')
+
+    def _read_transforms(self) -> RecordedTransforms:
         given = TransformTree()
         for line in self._settings.transforms.static:
             given.add_text(line)
         enough = bool(self._sensor_frames) and joined(given, self._sensor_frames)
-        tree = read_transforms(self.reader, self._sensor_frames[:1] if enough else self._sensor_frames)
+        frames = tuple(frame for frame in (*self._sensor_frames, self._body_frame()) if frame)
+        tree = read_transforms(self.reader, frames[:1] if enough else frames)
+        tree.max_age_ns = int(self._settings.transforms.max_age * 1e9)
         for line in self._settings.transforms.static:
             tree.add_text(line)
         return tree

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from depth_ros.bags.reader import BagReader, until_damage
-from depth_ros.errors import MessageError, TransformError
+from depth_ros.bags.recorded_transforms import RecordedTransforms
+from depth_ros.errors import MessageError
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.messages.header import stamp_ns
 from depth_ros.messages.odometry import decode_transform
+from depth_ros.messages.tf_poses import SAME, joined, tells_pose
 from depth_ros.types import Pose
 
 _TF_TYPES = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
-# Drivers that publish calibration on /tf repeat it exactly; what moves more than rounding is a joint or the robot.
-_SAME = 1e-6
 
 
 def transform_topics(reader: BagReader) -> tuple[list[str], list[str]]:
@@ -27,8 +27,8 @@ def transform_topics(reader: BagReader) -> tuple[list[str], list[str]]:
     return static, [name for name in topics if name not in static]
 
 
-def read_transforms(reader: BagReader, frames: Iterable[str] = ()) -> TransformTree:
-    """Read what never changes.
+def read_transforms(reader: BagReader, frames: Iterable[str] = ()) -> RecordedTransforms:
+    """Read what never changes, and find out what moves.
 
     Args:
         reader: the bag.
@@ -36,11 +36,11 @@ def read_transforms(reader: BagReader, frames: Iterable[str] = ()) -> TransformT
             ``/tf`` too.
 
     Returns:
-        ``/tf_static``, and those transforms of ``/tf`` that are the same throughout the bag. Transforms that cannot be
-        decoded, or lie behind damage, are left out.
+        ``/tf_static``, and those transforms of ``/tf`` that are the same throughout the bag; of the others, where
+        ``/tf`` is searched, the names. Transforms that cannot be decoded, or lie behind damage, are left out.
     """
     static, dynamic = transform_topics(reader)
-    tree = TransformTree()
+    tree = RecordedTransforms()
     for parent, child, matrix in _transforms(reader, static):
         tree.add(parent, child, matrix)
     frames = tuple(frames)
@@ -50,32 +50,23 @@ def read_transforms(reader: BagReader, frames: Iterable[str] = ()) -> TransformT
     moving = set()
     for parent, child, matrix in _transforms(reader, dynamic):
         known = first.setdefault((parent, child), matrix)
-        if not np.allclose(known, matrix, rtol=0, atol=_SAME):
+        if not np.allclose(known, matrix, rtol=0, atol=SAME):
             moving.add((parent, child))
     for (parent, child), matrix in first.items():
         if (parent, child) not in moving:
             tree.add(parent, child, matrix)
+    tree.add_moving(moving)
     return tree
 
 
-def joined(tree: TransformTree, frames: Iterable[str]) -> bool:
-    """Whether a chain of transforms joins all of these frames."""
-    first, *others = frames
-    try:
-        for other in others:
-            tree.lookup(first, other)
-    except TransformError:
-        return False
-    return True
-
-
-def poses(message: Any, tree: TransformTree, sensor_frame: str) -> Iterator[Pose]:
-    """Poses that a ``/tf`` message holds: transforms from outside the tree to a frame that carries the sensor.
+def poses(message: Any, tree: TransformTree, sensor_frame: str, others: Iterable[str] = ()) -> Iterator[Pose]:
+    """Poses that a ``/tf`` message holds: transforms from outside the robot to a frame that carries the sensor.
 
     Args:
         message: ``tf2_msgs/TFMessage``.
         tree: static transforms.
         sensor_frame: a frame on the robot.
+        others: further frames on the robot.
 
     Yields:
         One pose per such transform (``odom`` to ``base_link``).
@@ -85,7 +76,7 @@ def poses(message: Any, tree: TransformTree, sensor_frame: str) -> Iterator[Pose
             parent, child, matrix = decode_transform(item)
         except MessageError:
             continue
-        if joined(tree, (sensor_frame, child)) and not joined(tree, (sensor_frame, parent)):
+        if tells_pose(parent, child, tree, sensor_frame, others):
             yield Pose(stamp_ns(item), matrix, parent, child)
 
 

@@ -13,14 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from depth_ros.bags.inspection import inspect_bag
+from depth_ros.bags.inspection import Inspection, inspect_bag
 from depth_ros.bags.reader import BagReader
-from depth_ros.bags.select import Selection, TopicOverrides
+from depth_ros.bags.select import TopicOverrides
 from depth_ros.cli.evaluate_command import METRICS_NAME, OVERVIEW_NAME, REPORT_NAME, table, write_results
 from depth_ros.cli.evaluate_command import add_arguments as add_evaluate_arguments
 from depth_ros.cli.inspect_command import write_node_params
+from depth_ros.cli.playback import input_topics
 from depth_ros.cli.private_graph import private_graph
-from depth_ros.errors import BagError, DepthRosError, MissingDependencyError
+from depth_ros.errors import BagError, DepthRosError, MissingDependencyError, SettingsError
 from depth_ros.estimators.registry import create_estimator, method_name, runs_on
 from depth_ros.evaluation.output import OutputFolder
 from depth_ros.messages.header import stamp_ns
@@ -30,7 +31,7 @@ SAMPLE_BAG = Path(__file__).resolve().parents[2] / 'data/sample_bag'
 _OUTPUTS = ('/depth/image', '/depth/std', '/depth/camera_info', '/depth/image_colored', '/diagnostics')
 _METHODS = ('classical', 'linear', 'nearest', 'ip_basic')
 _INPUT_RINGS = '16'
-_PLAY_TIMEOUT_S = 300
+_PLAY_MARGIN_S = 300  # for processes to start and find each other, and for a slow machine
 _RECORD_TIMEOUT_S = 120
 _IDLE_S = '4'
 _END_TIMEOUT_S = 30
@@ -49,10 +50,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Play, record, evaluate, and say where to look.
 
     Raises:
+        SettingsError: a rate that cannot be played.
         MissingDependencyError: rclpy is not installed.
         BagError: the bag cannot be used.
         DepthRosError: a process failed.
     """
+    if not 0.01 <= arguments.rate <= 100:
+        raise SettingsError(f'--rate is {arguments.rate:g}, expected 0.01 to 100 seconds of the recording per second')
     if importlib.util.find_spec('rclpy') is None:
         raise MissingDependencyError("rclpy is not installed; source ROS 2, or pip install 'depth_ros[ros]'")
     found = inspect_bag(arguments.bag, TopicOverrides(), Settings())
@@ -69,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f'the node estimates by {method_name(settings, estimator)}: {warning or device}')
         print(f'[1/3] playing {arguments.bag} through depth_node, recording what it publishes', flush=True)
         started = time.monotonic()
-        _play(arguments.bag, found.selection, params, folder / 'recorded_bag', arguments.rate)
+        _play(found, params, folder / 'recorded_bag', arguments.rate)
         live = _live_result(folder / 'recorded_bag')
         print(f'      {live["images"]} of {num_images} images came back as depth, {time.monotonic() - started:.0f} s')
         methods = _METHODS if estimator.needs_lidar else ('network', *_METHODS)
@@ -97,7 +101,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _play(bag: Path, selection: Selection, params: Path, recorded: Path, rate: float) -> None:
+def _play(found: Inspection, params: Path, recorded: Path, rate: float) -> None:
+    selection = found.selection
     image = selection.image.removesuffix('/compressed')
     remaps = {'image': image, 'camera_info': selection.camera_info, 'points': selection.points}
     if selection.odometry:
@@ -115,14 +120,19 @@ def _play(bag: Path, selection: Selection, params: Path, recorded: Path, rate: f
         # The recorder subscribes to the outputs, so the node has work; the node subscribes to the inputs, so the player
         # can tell when it is ready.
         waited_for = [selection.image, selection.points, selection.camera_info, *_OUTPUTS[:3]]
-        play = ['bag_player', str(bag), '--rate', str(rate), '--start-delay', '2', '--wait-for', *waited_for]
+        play = ['bag_player', str(found.path), '--rate', str(rate), '--start-delay', '2']
+        play += ['--topics', *input_topics(found), '--wait-for', *waited_for]
         with _process(play) as player:
-            _wait(player, _PLAY_TIMEOUT_S, node_process)
+            _wait(player, _time_limit_s(found.duration_s, rate), node_process)
         # The last images are still on their way.
         _wait(recorder, _RECORD_TIMEOUT_S, node_process)
         _end(node_process)
     if not recorded.exists():
         raise DepthRosError('the recorder left no bag; see what the processes said above')
+
+
+def _time_limit_s(duration_s: float, rate: float) -> float:
+    return duration_s / rate + _PLAY_MARGIN_S
 
 
 @contextmanager

@@ -145,6 +145,8 @@ def write_results(arguments: argparse.Namespace) -> Evaluation:
         if arguments.open3d_clean:
             points, colours = remove_outliers(points, colours)
         write_cloud(arguments.cloud, points, colours, _cloud_text(cloud))
+        if cloud.drive.unused and not cloud.num_fused:
+            print(f'the cloud is of one image: {cloud.drive.unused}', file=sys.stderr)
     if mesh is not None:
         mesh.write(arguments.mesh)
         if mesh.full:
@@ -253,14 +255,14 @@ def _builders(
     if not arguments.cloud and not arguments.mesh:
         return None, None, []
     with Recording(arguments.bag, options.overrides, settings) as recording:
-        transforms, images = recording.transforms, recording.num_frames
+        images = recording.num_frames
         posed = recording.selection.odometry or transform_topics(recording.reader)[1]
     if arguments.mesh and not posed:
         raise SettingsError('--mesh fuses along the drive, and the bag has no odometry; name its topic with --odometry')
     num_images = -(-images // options.every)
     num_images = min(num_images, options.max_frames or num_images)
-    cloud = CloudBuilder(Drive(transforms, settings), num_images) if arguments.cloud else None
-    mesh = MeshBuilder(Drive(transforms, settings)) if arguments.mesh else None
+    cloud = CloudBuilder(Drive(settings), num_images) if arguments.cloud else None
+    mesh = MeshBuilder(Drive(settings)) if arguments.mesh else None
     return cloud, mesh, [builder for builder in (cloud, mesh) if builder is not None]
 
 

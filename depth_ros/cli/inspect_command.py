@@ -98,6 +98,8 @@ def _sensors(found: Inspection) -> Iterator[str]:
     if found.chain:
         x, y, z = found.transforms.lookup(found.chain[0], found.chain[-1])[:3, 3]
         yield f'frames   {" <- ".join(found.chain)}; the lidar is at x {x:+.3f} y {y:+.3f} z {z:+.3f} m in the camera'
+    elif found.joints:
+        yield f'frames   camera and lidar are joined by what moves on /tf, at the time of each image: {found.joints}'
     others = [frame for frame in found.transforms.frames if frame not in found.chain]
     if others:
         shown = ', '.join(others[:10]) + (f' and {len(others) - 10} more' if len(others) > 10 else '')

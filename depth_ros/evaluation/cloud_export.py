@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from depth_ros.errors import BagError, OutputError, SettingsError
+from depth_ros.errors import BagError, OutputError, SettingsError, TransformError
 from depth_ros.files import whole_file
 from depth_ros.geometry.camera import rays
 from depth_ros.geometry.cloud import xyzrgb
 from depth_ros.geometry.motion import Trajectory
-from depth_ros.geometry.rigid import invert
+from depth_ros.geometry.rigid import TransformTree, invert
 from depth_ros.open3d_library import load_open3d
 from depth_ros.pipeline import Transforms
 from depth_ros.settings import Settings
@@ -29,38 +29,50 @@ _VERTEX = np.dtype([('xyz', '<f4', 3), ('rgb', 'u1', 3)])
 
 
 class Drive:
-    """Where the camera was, by the odometry of the recording."""
+    """Where the camera was, by the odometry of the recording.
 
-    def __init__(self, transforms: Transforms, settings: Settings) -> None:
+    Attributes:
+        unused: why odometry that was there did not tell where the camera was, '' if it did.
+    """
+
+    def __init__(self, settings: Settings) -> None:
         """Start before the first pose.
 
         Args:
-            transforms: joins camera and body.
             settings: ``motion.max_extrapolation`` is used.
         """
-        self._transforms = transforms
+        self.unused = ''
+        self._transforms: Transforms = TransformTree()
         self._extrapolation_ns = int(settings.motion.max_extrapolation * 1e9)
         self._trajectory = Trajectory()
+
+    def start(self, transforms: Transforms) -> None:
+        """Take in what joins camera and body."""
+        self._transforms = transforms
 
     def add(self, pose: Pose) -> None:
         """Take in a pose."""
         self._trajectory.add(pose)
 
     def fixed_from_optical(self, stamp_ns: int, camera: Camera) -> np.ndarray | None:
-        """(4, 4) camera (optical frame) in the fixed frame, or None where poses do not reach."""
-        at = self._trajectory.at(stamp_ns, self._extrapolation_ns)
+        """(4, 4) camera (optical frame) in the fixed frame, or None where poses do not reach, or not to the camera."""
+        at, body = self._trajectory.at(stamp_ns, self._extrapolation_ns), self._trajectory.frame_id
         if at is None:
             return None
-        return at @ self._transforms.lookup(self._trajectory.frame_id, camera.frame_id, stamp_ns)
+        try:
+            return at @ self._transforms.lookup(body, camera.frame_id, stamp_ns)
+        except TransformError as error:
+            self.unused = f'odometry of {body!r} does not tell where the camera was: {error}'
+            return None
 
 
 class CloudBuilder:
     """Puts coloured clouds together, estimate by estimate, in bounded memory.
 
     With odometry, all images are fused in its fixed frame: points of one voxel become their mean. The voxels start at 2
-    cm and double whenever there are more than four million. Without odometry, the cloud is that of the image in the
-    middle of the recording, in the optical frame of the camera. Left out are pixels whose standard deviation is over
-    ``MAX_RELATIVE_STD`` of their depth, and those beyond ``MAX_DEPTH`` metres.
+    cm and double whenever there are more than four million. Without odometry of the camera, the cloud is that of the
+    image in the middle of the recording, in the optical frame of the camera. Left out are pixels whose standard
+    deviation is over ``MAX_RELATIVE_STD`` of their depth, and those beyond ``MAX_DEPTH`` metres.
     """
 
     def __init__(self, drive: Drive, num_images: int) -> None:
@@ -72,7 +84,7 @@ class CloudBuilder:
         """
         self.voxel = _FIRST_VOXEL
         self.num_fused = 0
-        self._drive = drive
+        self.drive = drive
         self._middle = num_images // 2
         self._num_seen = 0
         self._single: DepthEstimate | None = None
@@ -81,9 +93,13 @@ class CloudBuilder:
         self._num_pending = 0
         self._rays: tuple[Camera, np.ndarray] | None = None
 
+    def start(self, transforms: Transforms) -> None:
+        """Take in what joins camera and body."""
+        self.drive.start(transforms)
+
     def add_pose(self, pose: Pose) -> None:
         """Take in a pose."""
-        self._drive.add(pose)
+        self.drive.add(pose)
 
     def add_estimate(self, estimate: DepthEstimate) -> None:
         """Take in an estimate."""
@@ -91,7 +107,7 @@ class CloudBuilder:
             self._single = estimate
         self._num_seen += 1
         frame = estimate.frame
-        pose = self._drive.fixed_from_optical(frame.stamp_ns, frame.camera)
+        pose = self.drive.fixed_from_optical(frame.stamp_ns, frame.camera)
         if pose is None:
             return
         points, colours = self._points(estimate)
@@ -224,6 +240,10 @@ class MeshBuilder:
         self.num_fused = 0
         self.full = False
 
+    def start(self, transforms: Transforms) -> None:
+        """Take in what joins camera and body."""
+        self._drive.start(transforms)
+
     def add_pose(self, pose: Pose) -> None:
         """Take in a pose."""
         self._drive.add(pose)
@@ -265,7 +285,8 @@ class MeshBuilder:
             OutputError: it cannot be written; nothing half-written is left.
         """
         if not self.num_fused:
-            raise BagError('no image has a known pose (odometry does not reach their times), so there is no mesh')
+            why = self._drive.unused or 'odometry does not reach their times'
+            raise BagError(f'no image has a known pose ({why}), so there is no mesh')
         mesh = self._grid.extract_triangle_mesh(weight_threshold=0.5).to_legacy()
         if not len(mesh.triangles):
             raise BagError(f'no surface of {MESH_VOXEL:g} m detail was seen with enough certainty, so there is no mesh')

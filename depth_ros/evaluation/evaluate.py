@@ -24,7 +24,7 @@ from depth_ros.evaluation.metrics import MAX_DEPTH, distance_to_measurement, nea
 from depth_ros.evaluation.replay import Event, ReplayCounts, replay
 from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
 from depth_ros.evaluation.snapshot import Album, take_snapshot
-from depth_ros.pipeline import DepthPipeline, Holdout, estimate_depth
+from depth_ros.pipeline import DepthPipeline, Holdout, Transforms, estimate_depth
 from depth_ros.settings import Settings, to_flat
 from depth_ros.types import DepthEstimate, Frame, LidarScan, Pose, SparseDepth
 
@@ -35,6 +35,10 @@ _AROUND_NS = 10_000_000_000  # sweeps and poses before and after the images that
 
 class Listener(Protocol):
     """Hears what is replayed."""
+
+    def start(self, transforms: Transforms) -> None:
+        """Called once, before all else, with what joins the frames of the recording."""
+        ...
 
     def add_pose(self, pose: Pose) -> None:
         """Called with every pose, before the images that come after it."""
@@ -241,6 +245,8 @@ class _Run:
         self.stages: dict[str, list[int]] = {}
         self.ages_ns: list[int] = []
         self.without_lidar = 0
+        self.odometry_unused = 0
+        self.why_unused = ''
         self.answered = 0
         self.interrupted = False
         self.damage = ''
@@ -249,6 +255,8 @@ class _Run:
         total = -(-self.recording.num_frames // self.options.every)
         total = min(total, self.options.max_frames or total)
         done = 0
+        for listener in self.listeners:
+            listener.start(self.recording.transforms)
         try:
             for answer in replay(self._heard(), self.pipeline, self.counts, self.options.every):
                 if isinstance(answer, FrameRefused):
@@ -306,6 +314,9 @@ class _Run:
         if estimate.basis.num_scans:
             self.ages_ns.append(estimate.basis.lidar_age_ns)
         self.without_lidar += not estimate.basis.num_points
+        if self.pipeline.odometry_unused:
+            self.odometry_unused += 1
+            self.why_unused = self.why_unused or self.pipeline.odometry_unused
         for stage, duration in estimate.stage_ns.items():
             if stage != 'estimate':
                 self.stages.setdefault(stage, []).append(duration)
@@ -341,6 +352,7 @@ class _Run:
             entry['runs_on'], entry['warning'] = runs_on(self.estimators[name])
         chosen, reader = self.recording.selection, self.recording.reader
         ages = np.abs(self.ages_ns) if self.ages_ns else np.full(1, np.nan)
+        unused = [f'{self.why_unused} ({self.odometry_unused} of {self.answered} images)'] if self.why_unused else []
         return {
             'methods': methods,
             'bag': {
@@ -353,7 +365,7 @@ class _Run:
             'partial': bool(self.interrupted or self.damage),
             'interrupted': self.interrupted,
             'damage': self.damage or None,
-            'notes': list(reader.notes),
+            'notes': [*reader.notes, *unused],
             'counts': {
                 'images': self.counts.num_frames,
                 'images_in_bag': self.recording.num_frames,
@@ -365,6 +377,7 @@ class _Run:
                 'skipped_by_every': self.counts.num_skipped,
                 'scans': self.counts.num_scans,
                 'poses': self.counts.num_poses,
+                'odometry_unused': self.odometry_unused,
                 'undecodable': dict(self.recording.refused),
                 'damaged_messages': reader.num_damaged,
                 'time_jumps_back': self.pipeline.num_resets,

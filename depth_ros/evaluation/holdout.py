@@ -128,7 +128,7 @@ class LidarHoldout:
         for scan in scans:
             self._ahead.setdefault(scan.frame_id, []).append(scan)
         first = scans[0].frame_id if scans else ''
-        self.lidars[first] = choose(self._ahead.get(first, []))
+        self._add(first, [])
 
     def __call__(self, scan: LidarScan) -> np.ndarray:
         """(N,) bool, True = withheld.
@@ -138,8 +138,12 @@ class LidarHoldout:
             SettingsError: a lidar that comes later has too few rings.
         """
         if scan.frame_id not in self.lidars:
-            self.lidars[scan.frame_id] = self._choose(self._ahead.get(scan.frame_id, [scan]))
+            self._add(scan.frame_id, [scan])
         return self.lidars[scan.frame_id](scan)
+
+    def _add(self, frame_id: str, scans: list[LidarScan]) -> None:
+        self.lidars[frame_id] = self._choose(self._ahead.get(frame_id, scans))
+        self._ahead.pop(frame_id, None)  # scans are views of whole messages
 
 
 def ring_holdout(num_input_rings: int, scans: Sequence[LidarScan]) -> RingHoldout:

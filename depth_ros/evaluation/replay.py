@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from depth_ros.errors import DepthRosError, FrameRefused
-from depth_ros.pipeline import DepthPipeline, FrameQueue
+from depth_ros.pipeline import DepthPipeline, FrameQueue, refusal_reason
 from depth_ros.types import DepthEstimate, Frame, LidarScan, Pose
 
 Event = tuple[int, Frame | LidarScan | Pose]
@@ -91,4 +91,4 @@ def _answer(pipeline: DepthPipeline, frame: Frame) -> DepthEstimate | FrameRefus
         return refusal
     except DepthRosError as error:
         # One image that cannot be answered does not end the replay, as it does not end the node.
-        return FrameRefused(type(error).__name__.removesuffix('Error').lower(), str(error))
+        return FrameRefused(refusal_reason(error, 'image'), str(error))

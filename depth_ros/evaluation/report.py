@@ -351,6 +351,7 @@ def _running(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
         ('dropped from the waiting queue', counts['dropped_from_queue']),
         ('left out by --every', counts['skipped_by_every']),
         ('lidar sweeps', counts['scans']), ('poses', counts['poses']),
+        ('images without the odometry that was there', counts['odometry_unused']),
         ('messages that could not be decoded', sum(counts['undecodable'].values()) + counts['damaged_messages']),
         ('jumps back in time', counts['time_jumps_back']),
         *((f'motion: {motion.get(kind, kind)}', count) for kind, count in counts['motion'].items()),

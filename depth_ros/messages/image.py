@@ -38,6 +38,8 @@ _PLAIN = {
     'yuyv': (np.uint8, 2, cv2.COLOR_YUV2BGR_YUY2, 'bgr8'),
 }
 IMAGE_ENCODINGS_READ = tuple(_PLAIN)
+# cv_bridge.cpp scales 16 bits to 8 so that white stays white.
+_TO_8_BITS = 255 / 65535
 
 
 def decode_image(message: Any) -> tuple[np.ndarray, str]:
@@ -48,7 +50,7 @@ def decode_image(message: Any) -> tuple[np.ndarray, str]:
 
     Returns:
         image: (H, W, 3) or (H, W) uint8; a view of the message for rgb8, bgr8, mono8 and their like, else new. 16-bit
-            values are divided by 256.
+            values are divided by 257, so that white stays white.
         encoding: ``rgb8``, ``bgr8`` or ``mono8``.
 
     Raises:
@@ -68,7 +70,7 @@ def decode_image(message: Any) -> tuple[np.ndarray, str]:
     if code is not None:
         pixels = cv2.cvtColor(np.ascontiguousarray(pixels), code)
     if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 256)
+        pixels = cv2.convertScaleAbs(pixels, alpha=_TO_8_BITS)
     return pixels, result
 
 
@@ -140,7 +142,7 @@ def decode_compressed(message: Any) -> tuple[np.ndarray, str]:
             'PNG data'
         )
     if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 256)
+        pixels = cv2.convertScaleAbs(pixels, alpha=_TO_8_BITS)
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
     return pixels, 'mono8' if pixels.ndim == 2 else 'bgr8'

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -29,7 +30,7 @@ from depth_ros.nodes.depth_worker import DepthWorker
 from depth_ros.nodes.warm_up import warm_up
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.ros.diagnostics import estimator_report, grade_report, inputs_report, refusals_report, to_message
-from depth_ros.ros.endpoints import subscribe
+from depth_ros.ros.endpoints import find_mismatches, subscribe
 from depth_ros.ros.health import Health
 from depth_ros.ros.lifecycle import own_arguments, run_node, transition
 from depth_ros.ros.parameters import NodeSettings
@@ -60,6 +61,9 @@ class DepthNode(LifecycleNode):
         if not self.has_parameter('autostart'):
             text = 'Configure and activate without being told to.'
             self.declare_parameter('autostart', True, ParameterDescriptor(description=text, read_only=True))
+        autostart = self.get_parameter('autostart').value
+        if not isinstance(autostart, bool):
+            raise SettingsError(f'autostart is {autostart!r}, expected bool; write true or false, without quotes')
         # Diagnostics go on while a simulated clock stands still: that is when they are needed.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._health = Health(_REQUIRED)
@@ -95,7 +99,7 @@ class DepthNode(LifecycleNode):
         try:
             self._health = Health(_REQUIRED)
             self._estimator = create_estimator(settings)
-            self._transforms = NodeTransforms(self, lambda: self.settings.transforms)
+            self._transforms = NodeTransforms(self, lambda: self.settings.transforms, self._take_pose)
             self._outputs = DepthOutputs(self, self._health)
             check_overrides(self, [*self._outputs.topics, *self._topics().values()])
             warm_up(self._estimator, settings)
@@ -146,9 +150,8 @@ class DepthNode(LifecycleNode):
 
     def _start_working(self) -> None:
         topics = self._topics()
-        compressed = self._reads_compressed(topics)
         pipeline = DepthPipeline(self.settings, self._transforms, self._estimator, self._withheld)
-        decoder = FrameDecoder(topics[_COMPRESSED if compressed else 'image'], self.settings)
+        decoder = FrameDecoder(topics['image'], self.settings)
         self._worker = DepthWorker(
             pipeline, decoder, self._outputs, self._health, lambda: self.settings, self.get_clock(), self.get_logger()
         )
@@ -187,11 +190,24 @@ class DepthNode(LifecycleNode):
             if self._health.inputs['image'].topic == topic:
                 return
             self.destroy_subscription(current)
+        self._worker.set_image_topic(topic)
         self._subscribe('image', CompressedImage if compressed else Image, topic, input_qos())
 
     def _subscribe(self, name: str, kind: type, topic: str, profile: QoSProfile) -> None:
-        take = partial(self._worker.put, name)
+        take = partial(self._take, name)
         self._inputs[name] = subscribe(self, kind, topic, take, profile, self._health, name)
+
+    def _take(self, name: str, message: Any) -> None:
+        frames = self.settings.transforms
+        if name == 'image':
+            self._transforms.poses.set_camera(frames.camera_frame or message.header.frame_id.lstrip('/'))
+        elif name == 'points':
+            self._transforms.poses.set_lidar(frames.lidar_frame or message.header.frame_id.lstrip('/'))
+        self._worker.put(name, message)
+
+    def _take_pose(self, transform: Any) -> None:
+        if self._worker is not None:
+            self._worker.put_transform(transform)
 
     def _every(self, name: str, period_s: float, callback: Callable[[], None]) -> None:
         self._clocks[name] = self.create_timer(period_s, callback, clock=self._steady)
@@ -200,9 +216,11 @@ class DepthNode(LifecycleNode):
         settings, health, name = self.settings, self._health, self.get_fully_qualified_name()
         self._clocks['report'].timer_period_ns = int(settings.diagnostics.period * 1e9)
         with health.lock:
+            health.clock_ns = self.get_clock().now().nanoseconds
             if self._worker is None:
                 reports = {'inputs': (DiagnosticStatus.OK, 'not active', {})}
             else:
+                find_mismatches(self, self._inputs, self._outputs.publishers, health)
                 inputs = health.inputs.items()
                 publishers = {key: self.count_publishers(item.topic) for key, item in inputs if item.topic}
                 reports = {

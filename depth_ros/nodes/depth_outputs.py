@@ -64,6 +64,11 @@ class DepthOutputs:
         return [self._node.resolve_topic_name(topic) for topic in _TOPICS]
 
     @property
+    def publishers(self) -> list[LifecyclePublisher]:
+        """One per topic."""
+        return list(self._publishers.values())
+
+    @property
     def alive(self) -> bool:
         """False once the process is told to end."""
         return self._node.context.ok()

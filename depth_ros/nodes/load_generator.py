@@ -123,9 +123,10 @@ class LoadGenerator(Node):
                 self._resident_mb.append((index, resident_mb(options.pid)))
 
     def _counts(self) -> dict[str, Any]:
-        refusals = self._diagnostics.get('refusals', {})
+        refusals, estimator = self._diagnostics.get('refusals', {}), self._diagnostics.get('estimator', {})
         return {
-            'answered': int(self._diagnostics.get('estimator', {}).get('answered', 0)),
+            'answered': int(estimator.get('answered', 0)),
+            'images_refused': int(estimator.get('refused', 0)),
             'refused': {name: int(value) for name, value in refusals.items() if value.isdigit() and '(' not in name},
             'lost_by_transport': int(self._diagnostics.get('inputs', {}).get('image lost', 0)),
         }
@@ -147,14 +148,15 @@ class LoadGenerator(Node):
             if count > before['refused'].get(name, 0)
         }
         lost = after['lost_by_transport'] - before['lost_by_transport']
-        answered = after['answered'] - before['answered']
+        answered, images_refused = (after[key] - before[key] for key in ('answered', 'images_refused'))
         result = {
             'sent_images': len(sent),
             'outputs': outputs,
             'answered_by_node': answered,
             'refused_by_node': refused,
             'lost_by_transport': lost,
-            'silent': len(sent) - answered - sum(refused.values()) - lost,
+            # Not all that is refused is an image, and some images are answered all the same.
+            'silent': len(sent) - answered - images_refused - lost,
             'bytes_in_out': self._bytes(),
             'stages': self._stages(),
         }

@@ -46,6 +46,9 @@ def inputs_report(health: Health, settings: Settings, publishers: dict[str, int]
             f'{name} lost': item.missed,
             f'{name} QoS mismatches': item.mismatches,
         }
+    if health.clock_ns == 0:
+        levels.append(WARN)
+        texts.append('use_sim_time is on and no /clock comes; start what publishes it, or set use_sim_time to false')
     for topic, policy in health.output_mismatches.items():
         levels.append(WARN)
         texts.append(f'a subscriber of {topic} asks for another QoS ({policy}) than is offered and gets nothing')
@@ -65,9 +68,11 @@ def estimator_report(
         'transforms': transforms,
         'answered': health.answered,
         'answered without lidar': health.without_lidar.count,
+        'refused': health.images_refused,
         'waiting': waiting,
         'not answered, nobody listened': health.unwanted,
         'rests on': health.basis,
+        'motion from': health.motion,
     }
     times = {'processing': health.processing_ms, 'arrival to publication': health.delay_ms, **health.stage_ms}
     for name, spent in times.items():
@@ -151,6 +156,7 @@ def to_message(reports: dict[str, Report], node_name: str, stamp: object) -> Dia
 def _input(name: str, item: InputHealth, now: float, stale: float, publishers: int) -> tuple[bytes, str]:
     bad = ERROR if item.required else WARN
     topic = f'{name} ({item.topic})' if item.topic else name
+    came, missed = item.recent(now)
     if item.mismatches and (item.last is None or now - item.last > stale):
         return bad, (
             f'{topic}: {item.mismatches} publisher(s) offer another QoS ({item.policy}) than is asked for; set '
@@ -164,10 +170,10 @@ def _input(name: str, item: InputHealth, now: float, stale: float, publishers: i
     if now - item.last > stale:
         who = 'its publisher is gone' if not publishers else 'its publisher is silent'
         return bad, f'{topic} stopped {now - item.last:.1f} s ago, {who}'
-    if item.missed > _LOSS * (item.count + item.missed):
+    if missed > _LOSS * (came + missed):
         return WARN, (
-            f'{topic}: {item.missed} of {item.count + item.missed} messages were lost on the way; give its publisher '
-            'the Fast DDS profile of depth_ros (config/fastdds.xml)'
+            f'{topic}: {missed} of the last {came + missed} messages were lost on the way; give its publisher the Fast '
+            'DDS profile of depth_ros (config/fastdds.xml)'
         )
     if item.delay < -_FUTURE:
         return WARN, f'{topic} is stamped {-item.delay:.3f} s in the future; synchronise the clocks'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,8 @@ from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_policy_name_from_kind
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 from rclpy.subscription import Subscription
 
@@ -45,10 +46,10 @@ def subscribe(
     item.topic = topic
 
     def mismatch(event: Any) -> None:
-        item.mismatches, item.policy = event.total_count, _policy(event)
+        item.policy = _policy(event)
 
     def lost(event: Any) -> None:
-        item.lost = event.total_count
+        item.lost += event.total_count_change
 
     def take_numbered(message: Any, info: Any) -> None:
         # Not every middleware numbers messages, and two publishers have two series.
@@ -91,7 +92,7 @@ def advertise(node: LifecycleNode, kind: type, topic: str, profile: QoSProfile, 
     name = node.resolve_topic_name(topic)
 
     def mismatch(event: Any) -> None:
-        health.output_mismatches[name] = _policy(event)
+        health.output_policies[name] = _policy(event)
 
     with _overrides_checked():
         return node.create_lifecycle_publisher(
@@ -101,6 +102,37 @@ def advertise(node: LifecycleNode, kind: type, topic: str, profile: QoSProfile, 
             event_callbacks=PublisherEventCallbacks(incompatible_qos=mismatch),
             qos_overriding_options=overridable(),
         )
+
+
+def find_mismatches(
+    node: Node, subscriptions: Mapping[str, Subscription], publishers: Iterable[Publisher], health: Health
+) -> None:
+    """Count who is there now and does not fit; the events tell who came, and not who went.
+
+    Args:
+        node: the node.
+        subscriptions: name of each input in ``health`` -> its subscription.
+        publishers: outputs of the node.
+        health: learns of it.
+    """
+    for name, subscription in subscriptions.items():
+        item = health.inputs[name]
+        if item.policy:
+            offered = node.get_publishers_info_by_topic(item.topic)
+            item.mismatches = sum(not _fits(other.qos_profile, subscription.qos_profile) for other in offered)
+    health.output_mismatches = {
+        publisher.topic_name: health.output_policies[publisher.topic_name]
+        for publisher in publishers
+        if publisher.topic_name in health.output_policies
+        and not all(
+            _fits(publisher.qos_profile, other.qos_profile)
+            for other in node.get_subscriptions_info_by_topic(publisher.topic_name)
+        )
+    }
+
+
+def _fits(offered: QoSProfile, asked: QoSProfile) -> bool:
+    return qos_check_compatible(offered, asked)[0] != QoSCompatibility.ERROR
 
 
 def _policy(event: Any) -> str:

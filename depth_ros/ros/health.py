@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 
 from depth_ros.evaluation.metrics import DepthSums
@@ -24,12 +24,12 @@ class InputHealth:
         required: False if the node works without it.
         count: messages received.
         last: monotonic time of the newest, s; None before the first.
-        delay: node clock minus stamp of the newest, s; negative = stamped in the future.
+        delay: node clock minus stamp of the newest, s; negative = stamped in the future; 0 before a simulated clock.
         lost: messages that the middleware says it lost.
         sequence: number that the publisher gave the newest message, None if it does not number them.
         skipped: messages that are missing between the numbers of those that came.
-        mismatches: publishers whose QoS does not fit.
-        policy: the QoS policy that did not fit last.
+        mismatches: publishers of now whose QoS does not fit.
+        policy: the QoS policy that did not fit last, '' while all did.
     """
 
     topic: str = ''
@@ -43,6 +43,7 @@ class InputHealth:
     mismatches: int = 0
     policy: str = ''
     times: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    _looks: deque[tuple[float, int, int]] = field(default_factory=lambda: deque([(float('-inf'), 0, 0)]))
 
     @property
     def missed(self) -> int:
@@ -53,6 +54,14 @@ class InputHealth:
         """Whether messages are missing before the one of this number."""
         # A publisher that starts again counts from one.
         return self.sequence is not None and number > self.sequence + 1
+
+    def recent(self, now: float) -> tuple[int, int]:
+        """Messages that came, and that did not, since the look at them that was ``RECENT`` ago; this is another."""
+        self._looks.append((now, self.count, self.missed))
+        while now - self._looks[1][0] >= RECENT:
+            self._looks.popleft()
+        _, count, missed = self._looks[0]
+        return self.count - count, self.missed - missed
 
     def rate(self, now: float) -> float:
         """Messages per second over the last few seconds."""
@@ -97,7 +106,10 @@ class Health:
         self.lock = threading.Lock()
         self.started = time.monotonic()
         self.inputs = {name: InputHealth(required=required) for name, required in inputs.items()}
+        self.clock_ns: int | None = None  # of the node, at the newest report
+        self.motion = ''  # where the motion of the robot is known from
         self.refusals: dict[str, Tally] = {}
+        self.images_refused = 0
         self.answered = 0
         self.without_lidar = Tally()
         self.unwanted = 0
@@ -106,7 +118,8 @@ class Health:
         self.delay_ms: deque[float] = deque(maxlen=_LATENCIES)
         self.stage_ms: dict[str, deque[float]] = {}
         self.basis = ''
-        self.output_mismatches: Counter[str] = Counter()
+        self.output_policies: dict[str, str] = {}  # topic -> QoS policy that did not fit a subscriber
+        self.output_mismatches: dict[str, str] = {}  # the same, of the subscribers of now
         self._grades: deque[DepthSums] = deque()
 
     def arrived(self, name: str, stamp_ns: int, clock_ns: int) -> None:
@@ -116,20 +129,22 @@ class Health:
             item = self.inputs[name]
             item.count += 1
             item.last = now
-            item.delay = (clock_ns - stamp_ns) / _NS
+            item.delay = (clock_ns - stamp_ns) / _NS if clock_ns else 0.0
             item.times.append(now)
 
-    def refuse(self, reason: str, text: str) -> bool:
+    def refuse(self, reason: str, text: str, is_image: bool = False) -> bool:
         """Count a message or an image that was passed over.
 
         Args:
             reason: short stable key.
             text: one line: what came, what was expected, what to do.
+            is_image: it is an image, which gets no answer for that.
 
         Returns:
             True if it should be logged: the reason is new or was not logged for a while.
         """
         with self.lock:
+            self.images_refused += is_image
             return self.refusals.setdefault(reason, Tally()).add(text)
 
     def did_without_lidar(self, why: str) -> bool:

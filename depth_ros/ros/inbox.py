@@ -41,19 +41,21 @@ class Inbox:
         self._counts: Counter[str] = Counter()
         self._changed = threading.Condition()
 
-    def put(self, kind: str, message: Any, clock_ns: int) -> Arrival | None:
+    def put(self, kind: str, message: Any, clock_ns: int) -> int:
         """Add a message.
 
         Returns:
-            The message that fell out, or None.
+            How many messages fell out; several where the limit was lowered.
         """
         arrival = Arrival(kind, message, clock_ns, time.monotonic_ns())
         with self._changed:
             self._waiting.append(arrival)
             self._counts[kind] += 1
-            out = self._drop_oldest(kind) if self._counts[kind] > self._limits[kind] else None
+            excess = max(self._counts[kind] - self._limits[kind], 0)
+            for _ in range(excess):
+                self._drop_oldest(kind)
             self._changed.notify()
-        return out
+        return excess
 
     def get(self, timeout_s: float) -> Arrival | None:
         """Take the oldest message; None if none comes in time."""
@@ -74,9 +76,7 @@ class Inbox:
         """Change how many messages of a kind may wait, from the next one on."""
         self._limits[kind] = limit
 
-    def _drop_oldest(self, kind: str) -> Arrival:
+    def _drop_oldest(self, kind: str) -> None:
         index = next(i for i, arrival in enumerate(self._waiting) if arrival.kind == kind)
-        arrival = self._waiting[index]
         del self._waiting[index]
         self._counts[kind] -= 1
-        return arrival

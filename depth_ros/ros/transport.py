@@ -9,9 +9,9 @@ from pathlib import Path
 
 from depth_ros.errors import OutputError
 
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')  # up to Jazzy, from Kilted on
+_PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')  # up to Jazzy, from Kilted on
 # Settings by which a user chooses the transport himself; they are left alone.
-_CHOSEN_BY_USER = (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
+_CHOSEN_BY_USER = (*_PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
 _SHARED_MEMORY = Path('/dev/shm')
 _SEGMENT_BYTES = 64 << 20
 
@@ -26,13 +26,38 @@ def prepare_process() -> list[str]:
     Returns:
         What could not be set up, one sentence each, to be logged.
     """
-    notes = _use_profile()
+    environment, notes = transport_environment()
+    os.environ.update(environment)
     if sys.platform == 'linux':
         libc = ctypes.CDLL(None)
         if hasattr(libc, 'mallopt'):
             for parameter, value in _MALLOC:
                 libc.mallopt(parameter, value)
     return notes
+
+
+def transport_environment() -> tuple[dict[str, str], list[str]]:
+    """Decide which variables make a process use the transport profile of the package.
+
+    Returns:
+        environment: variables to set; {} where the user has chosen a transport, or where the profile would not work.
+        notes: why large messages may be lost, one sentence each.
+    """
+    if any(os.environ.get(name) for name in _CHOSEN_BY_USER):
+        return {}, []
+    try:
+        profile = shared_file('config/fastdds.xml')
+    except OutputError as error:
+        return {}, [f'{error}; large messages may be lost']
+    if _SHARED_MEMORY.is_dir():
+        state = os.statvfs(_SHARED_MEMORY)
+        free = state.f_bavail * state.f_frsize
+        if free < 2 * _SEGMENT_BYTES:
+            return {}, [
+                f'{_SHARED_MEMORY} has {free >> 20} MB free, expected {2 * _SEGMENT_BYTES >> 20} for large messages, '
+                'of which many may be lost (docker run: --shm-size=1g or --ipc=host)'
+            ]
+    return dict.fromkeys(_PROFILE_VARIABLES, str(profile)), []
 
 
 def shared_file(name: str) -> Path:
@@ -54,23 +79,3 @@ def shared_file(name: str) -> Path:
         if (root / name).is_file():
             return root / name
     raise OutputError(f'{name} of depth_ros is not installed; looked in {", ".join(map(str, roots))}')
-
-
-def _use_profile() -> list[str]:
-    if any(os.environ.get(name) for name in _CHOSEN_BY_USER):
-        return []
-    try:
-        profile = shared_file('config/fastdds.xml')
-    except OutputError as error:
-        return [f'{error}; large messages may be lost']
-    if _SHARED_MEMORY.is_dir():
-        state = os.statvfs(_SHARED_MEMORY)
-        free = state.f_bavail * state.f_frsize
-        if free < 2 * _SEGMENT_BYTES:
-            return [
-                f'{_SHARED_MEMORY} has {free >> 20} MB free, expected {2 * _SEGMENT_BYTES >> 20} for large messages, '
-                'of which many may be lost (docker run: --shm-size=1g or --ipc=host)'
-            ]
-    for name in PROFILE_VARIABLES:
-        os.environ[name] = str(profile)
-    return []

@@ -140,3 +140,14 @@ class Messages:
                 old = migrate_message(source, target, name, name, cache, message)
                 writer.write(connections[topic], log_ns, target.serialize_ros1(old, name))
         return path
+
+
+def jointed() -> Messages:
+    """A drive with its camera on a mast that /tf moves by 1 m from image to image."""
+    messages = Messages().drive(5)
+    messages.items = [item for item in messages.items if item[0] != '/tf_static']
+    messages.transforms(('base_link', 'lidar', (0, 0, 1)), ('mast', 'cam_optical', (0.1, 0, 0)))
+    for index in range(5):
+        stamp = START + index * STEP
+        messages.transforms(('lidar', 'mast', (index, 0, 0)), topic='/tf', stamp=stamp, log_ns=stamp - 1)
+    return messages

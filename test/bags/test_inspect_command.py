@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import yaml
-from bag_samples import START, STEP, Messages, damage
+from bag_samples import START, STEP, Messages, damage, jointed
 from kitti_folders import raw_drive
 
 from depth_ros.bags.inspection import inspect_bag
@@ -105,6 +105,14 @@ def test_a_moving_transform_counts_as_odometry(tmp_path, capsys):
     assert found.problems == ()
     main(['inspect', str(path)])
     assert 'odom to base_link' in capsys.readouterr().out
+
+
+def test_a_joint_between_camera_and_lidar_is_no_trouble_and_is_named(tmp_path, capsys):
+    path = jointed().write(tmp_path / 'bag')
+    found = look(path)
+    assert (found.chain, found.joints, found.problems) == ((), 'lidar to mast', ())
+    assert main(['inspect', str(path)]) == 0
+    assert 'joined by what moves on /tf, at the time of each image: lidar to mast' in capsys.readouterr().out
 
 
 def test_a_bag_that_is_damaged_part_way_is_inspected_up_to_there(tmp_path, capsys):

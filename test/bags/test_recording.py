@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bag_samples import CAMERA, START, STEP, Messages, damage
+from bag_samples import CAMERA, START, STEP, Messages, damage, jointed
 
 from depth_ros.bags.inspection import inspect_bag
 from depth_ros.bags.reader import BagReader
@@ -12,7 +12,7 @@ from depth_ros.bags.recording import Recording
 from depth_ros.bags.select import TopicOverrides
 from depth_ros.bags.transforms import read_transforms
 from depth_ros.bags.writer import BagWriter
-from depth_ros.errors import BagError, DamagedBagError, SettingsError, TransformError
+from depth_ros.errors import BagError, DamagedBagError, OldTransformError, SettingsError, TransformError
 from depth_ros.settings import Settings, from_flat
 from depth_ros.types import Camera, Frame, LidarScan, Pose
 
@@ -177,6 +177,43 @@ def test_transforms_that_move_are_not_in_the_tree(tmp_path):
         tree.lookup('base_link', 'wheel')
     with pytest.raises(TransformError):
         tree.lookup('odom', 'base_link')
+
+
+def test_what_moves_is_known_at_a_time_once_it_has_been_played(tmp_path):
+    with Recording(jointed().write(tmp_path / 'bag'), settings=from_flat({'transforms.max_age': 0.2})) as recording:
+        def at(stamp):
+            return recording.transforms.lookup('lidar', 'cam_optical', stamp)[0, 3]
+
+        with pytest.raises(TransformError, match=r'\(lidar to mast\) and had not come yet'):
+            at(START)
+        for _ in range(2):  # what was played is forgotten when it begins anew
+            frames = (item for _, item in recording.events() if isinstance(item, Frame))
+            for index, frame in enumerate(frames):
+                assert at(frame.stamp_ns - STEP // 4) == pytest.approx(0.1 + max(index - 0.25, 0))
+                with pytest.raises(OldTransformError, match=r'0\.30 s older'):
+                    at(frame.stamp_ns + 3 * STEP)
+            assert index == 4
+        with pytest.raises(TransformError, match=r'moves on /tf \(lidar to mast\)'):
+            recording.transforms.lookup('lidar', 'cam_optical')
+        with pytest.raises(TransformError, match=r'\(known frames: base_link, cam_optical, lidar, mast\)$'):
+            recording.transforms.lookup('lidar', 'nowhere', START)
+
+
+def test_a_transform_of_the_settings_holds_a_joint_still(tmp_path):
+    settings = from_flat({'transforms.static': ['lidar mast 7 0 0 0 0 0 1']})
+    with Recording(jointed().write(tmp_path / 'bag'), settings=settings) as recording:
+        assert sum(1 for _ in recording.events()) == 15
+        assert recording.transforms.lookup('lidar', 'cam_optical', START + STEP)[0, 3] == pytest.approx(7.1)
+        assert not recording.transforms.moves
+
+
+def test_the_frame_of_the_odometry_is_searched_for_on_tf_too(tmp_path):
+    messages = Messages().drive(3)
+    messages.items = [item for item in messages.items if item[0] != '/tf_static']
+    messages.transforms(('lidar', 'cam_optical', (0.1, 0, 0)))
+    messages.transforms(('base_link', 'lidar', (0, 0, 1)), topic='/tf')
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        assert recording.transforms.lookup('base_link', 'cam_optical')[:3, 3] == pytest.approx((0.1, 0, 1))
 
 
 def test_named_topics_are_used(tmp_path):

@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 
+from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter
-from depth_ros.geometry.rigid import rotation_to_quaternion
+from depth_ros.geometry.rigid import rigid, rotation_to_quaternion
 from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.header import set_stamp
 from depth_ros.messages.image import fill_image
+from depth_ros.messages.odometry import fill_transform
 from depth_ros.messages.point_cloud import fill_lidar_cloud
 from depth_ros.types import Camera, LidarScan
 
@@ -98,4 +100,28 @@ def write_street(path, count=6, poses=True, named_rings=True, lidar=True, compre
             bag.write('/camera/camera_info', info, stamp + 2)
             picture = fill_image(bag.message('sensor_msgs/msg/Image'), image(index), 'bgr8', 'cam_optical', stamp)
             bag.write('/camera/image_rect', picture, stamp + 3)
+    return path
+
+
+def panned(stamp_ns):
+    """(4, 4) base_link from cam_optical, of a camera that is turned to and fro."""
+    yaw = 0.1 * np.sin(5 * (stamp_ns - START) / NS)
+    turned = rigid((0.5, 0, 0), (0, 0, np.sin(yaw / 2), np.cos(yaw / 2)))
+    turned[:3, :3] = turned[:3, :3] @ OPTICAL_FROM_BODY.T
+    return turned
+
+
+def write_panned(street, path, until=START + NS):
+    """Write the drive anew with the camera on a joint, whose angle /tf tells at 50 Hz until a time."""
+    with BagReader(street) as reader, BagWriter(path) as bag:
+        records = [(item.log_ns, item.topic, item.message) for item in reader.messages()]
+        for stamp in range(START - PERIOD, until, PERIOD // 5):
+            message = bag.message('tf2_msgs/msg/TFMessage')
+            joint = bag.message('geometry_msgs/msg/TransformStamped')
+            message.transforms = [fill_transform(joint, 'base_link', 'cam_optical', panned(stamp), stamp)]
+            records.append((stamp, '/tf', message))
+        for log_ns, topic, message in sorted(records, key=lambda record: record[0]):
+            if topic == '/tf_static':
+                message.transforms = [item for item in message.transforms if item.child_frame_id != 'cam_optical']
+            bag.write(topic, message, log_ns)
     return path

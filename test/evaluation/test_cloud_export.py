@@ -1,10 +1,13 @@
 import importlib.util
+import json
 import sys
 
 import numpy as np
 import pytest
-from street import BOX, WALL
+from street import BOX, WALL, write_panned
 
+from depth_ros.bags.reader import BagReader
+from depth_ros.bags.writer import BagWriter
 from depth_ros.cli.main import main
 from depth_ros.evaluation.cloud_export import write_cloud
 
@@ -57,6 +60,48 @@ def test_without_odometry_the_cloud_is_one_image_in_the_optical_frame(unposed_st
     assert np.median(road[:, 1]) == pytest.approx(1.7, abs=0.05)
 
 
+def test_clouds_of_a_camera_on_a_joint_are_fused_too(street, tmp_path):
+    header, points, _ = export(write_panned(street, tmp_path / 'panned'), tmp_path)
+    assert '6 images fused' in header
+    ground = points[(points[:, 0] < 10) & (np.abs(points[:, 1]) < 1)]
+    assert np.abs(ground[:, 2] + 1.7).max() < 0.05
+
+
+@pytest.fixture(scope='module')
+def lost_street(street, tmp_path_factory):
+    """The drive with odometry of a frame that nothing joins with the sensors."""
+    path = tmp_path_factory.mktemp('street') / 'lost'
+    with BagReader(street) as reader, BagWriter(path) as writer:
+        for item in reader.messages():
+            if item.topic == '/odom':
+                item.message.child_frame_id = 'chassis'
+            writer.write(item.topic, item.message, item.log_ns)
+    return path
+
+
+def test_odometry_that_nothing_joins_with_the_camera_leaves_a_cloud_of_one_image_and_says_so(
+    lost_street, tmp_path, capsys
+):
+    header, points, _ = export(lost_street, tmp_path)
+    assert 'optical frame' in header
+    assert len(points) > 1000
+    said = capsys.readouterr()
+    assert 'the cloud is of one image' in said.err
+    assert "'chassis'" in said.err
+    assert said.err.count('\n') == 1
+    document = json.loads((tmp_path / 'out' / 'metrics.json').read_text(encoding='utf-8'))
+    assert document['counts']['odometry_unused'] == document['counts']['answered'] == 6
+    assert "odometry of 'chassis' is not used" in document['notes'][0]
+    assert f'note: {document["notes"][0]}' in said.out
+
+
+def test_the_report_says_that_odometry_was_not_used(lost_street, tmp_path):
+    assert main(['evaluate', str(lost_street), '--out', str(tmp_path / 'out'), '--method', 'nearest']) == 0
+    text = (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
+    assert 'images without the odometry that was there</th><td>6<' in text
+    assert '(6 of 6 images)' in text
+
+
 def test_existing_clouds_are_kept_unless_told(street, tmp_path, capsys):
     (tmp_path / 'c.ply').write_text('mine')
     cloud = str(tmp_path / 'c.ply')
@@ -96,6 +141,14 @@ def test_mesh_and_outlier_removal(street, tmp_path):
     road = vertices[(vertices[:, 0] < 10) & (np.abs(vertices[:, 1]) < 1)]
     assert len(mesh.triangles) > 1000
     assert np.median(road[:, 2]) == pytest.approx(-1.7, abs=0.05)
+
+
+@pytest.mark.skipif(not HAS_OPEN3D, reason='open3d is not installed (pip install open3d)')
+def test_a_mesh_by_odometry_that_nothing_joins_with_the_camera_is_an_error_that_says_so(lost_street, tmp_path, capsys):
+    options = ['--out', str(tmp_path / 'o'), '--mesh', str(tmp_path / 'm.ply'), '--method', 'nearest', '--no-report']
+    assert main(['evaluate', str(lost_street), *options]) == 2
+    assert "odometry of 'chassis'" in capsys.readouterr().err
+    assert [item.name for item in tmp_path.iterdir()] == ['o']
 
 
 @pytest.mark.skipif(not HAS_OPEN3D, reason='open3d is not installed (pip install open3d)')

@@ -64,6 +64,8 @@ def test_metrics_json_has_the_promised_form(result, street):
     assert document['bag']['topics']['points'] == '/points'
     assert document['settings'] == to_flat(Settings())
     assert document['counts']['answered'] == 6
+    assert document['counts']['odometry_unused'] == 0
+    assert document['notes'] == []
     assert document['interrupted'] is False
     assert document['partial'] is False
 

@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 from street import START, scan
@@ -199,3 +201,12 @@ def test_lidars_are_told_apart_by_their_frames():
         assert holdout.lidars[frame].num_rings == rings
     with pytest.raises(SettingsError, match='has 4'):
         holdout(sweep('few', 4))
+
+
+def test_scans_read_ahead_are_let_go_once_their_rings_are_counted():
+    scans = [with_rings(np.arange(640) % 64, stamp=START + k) for k in range(3)]
+    kept = weakref.WeakSet(scans)
+    holdout = LidarHoldout(lambda scans: ring_holdout(8, scans), scans)
+    del scans
+    assert len(kept) == 0
+    assert holdout.lidars['lidar'].num_rings == 64

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from street import CAMERA, NUM_RINGS, PERIOD, START, scan, true_depth, write_street
+from street import CAMERA, NUM_RINGS, PERIOD, START, panned, scan, true_depth, write_panned, write_street
 
 from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, FrameRefused, SettingsError
@@ -9,6 +9,7 @@ from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
 from depth_ros.evaluation.holdout import fraction_holdout
 from depth_ros.evaluation.metrics import KEYS
 from depth_ros.evaluation.replay import ReplayCounts, replay
+from depth_ros.geometry.rigid import TransformTree
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import Settings, from_flat
 from depth_ros.types import DepthEstimate, Frame, LidarScan
@@ -16,7 +17,7 @@ from depth_ros.types import DepthEstimate, Frame, LidarScan
 
 def answers(bag, settings=None, method='nearest', every=1):
     settings, counts = settings or Settings(), ReplayCounts()
-    with Recording(bag) as recording:
+    with Recording(bag, settings=settings) as recording:
         pipeline = DepthPipeline(
             settings, recording.transforms, create_estimator(settings, method), fraction_holdout(0.2)
         )
@@ -96,8 +97,31 @@ def test_refusals_are_answers_with_a_reason(street):
 def test_an_unknown_frame_refuses_images_and_does_not_end_the_replay(street):
     lost = LidarScan(START, scan(0).points, 'nowhere')
     found, _ = play([(START, lost), (START + 1, frame(START + 1)), (START + 2, frame(START + 2))], street)
-    assert [answer.reason for answer in found] == ['transform', 'transform']
+    assert [answer.reason for answer in found] == ['no_transform', 'no_transform']
     assert 'nowhere' in str(found[0])
+
+
+def test_a_camera_on_a_joint_is_where_tf_says_at_the_time_of_each_image(street, tmp_path):
+    found, _ = answers(write_panned(street, tmp_path / 'panned'))
+    assert len(found) == 6
+    for index, answer in enumerate(found):
+        assert isinstance(answer, DepthEstimate), answer
+        tree = TransformTree()
+        tree.add('base_link', 'lidar', np.eye(4))
+        tree.add('base_link', 'cam_optical', panned(answer.frame.stamp_ns))
+        alone = DepthPipeline(Settings(), tree, create_estimator(Settings(), 'nearest'), fraction_holdout(0.2))
+        alone.add_scan(scan(index))
+        expected = alone.process(answer.frame).sparse
+        np.testing.assert_allclose(answer.sparse.u, expected.u, atol=1e-3)
+        np.testing.assert_allclose(answer.sparse.depth, expected.depth, rtol=1e-5)
+        assert answer.basis.motion == 'compensated'
+
+
+def test_a_joint_that_is_told_no_more_refuses_images_by_name(street, tmp_path):
+    bag = write_panned(street, tmp_path / 'panned', until=START + 2 * PERIOD)
+    found, _ = answers(bag, from_flat({'transforms.max_age': 0.2}))
+    reasons = [answer.reason if isinstance(answer, FrameRefused) else '' for answer in found]
+    assert reasons == ['', '', '', '', 'old_transform', 'old_transform']
 
 
 def test_a_full_queue_drops_the_oldest_and_counts_it(street):

@@ -45,12 +45,13 @@ def test_eight_bits_are_a_view_also_with_padded_rows(encoding, shape, padding):
 
 
 def test_sixteen_bits_in_either_byte_order():
-    pixels = random_image(6, 8, dtype=np.uint16)
+    pixels = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
     little, _ = decode_image(message_of(pixels.astype('<u2'), 'mono16'))
     big, encoding = decode_image(message_of(pixels.astype('>u2'), 'mono16', big_endian=True))
     assert encoding == 'mono8'
     np.testing.assert_array_equal(big, little)
-    assert np.abs(little.astype(float) - pixels / 256).max() <= 0.5
+    # cv_bridge.cpp of vision_opencv: image1.convertTo(image2, type, 255. / 65535.), to the nearest.
+    np.testing.assert_array_equal(little, np.rint(pixels * (255.0 / 65535.0)))
 
 
 def change(**fields):
@@ -87,6 +88,13 @@ def test_png_is_exact(shape):
     image, encoding = decode_compressed(SimpleNamespace(format='bgr8; png compressed bgr8', data=data))
     assert encoding == ('bgr8' if pixels.ndim == 3 else 'mono8')
     np.testing.assert_array_equal(image, pixels)
+
+
+def test_png_of_sixteen_bits_is_scaled_as_a_raw_image_is():
+    pixels = random_image(20, 30, dtype=np.uint16)
+    data = cv2.imencode('.png', pixels)[1].reshape(-1)
+    image, _ = decode_compressed(SimpleNamespace(format='mono16; png compressed ', data=data))
+    np.testing.assert_array_equal(image, decode_image(message_of(pixels, 'mono16'))[0])
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,25 @@ def bag(tmp_path):
     return write_drive(tmp_path / 'drive')
 
 
-def write_drive(path, lidar=True):
-    """12 images at 10 Hz with a lidar of 5 Hz that looks at a wall coming nearer, over rough ground."""
+def write_drive(path, lidar=True, moving=False):
+    """12 images at 10 Hz with a lidar of 5 Hz that looks at a wall coming nearer, over rough ground.
+
+    Where the robot is ``moving``, at 2 m/s, /tf alone says so.
+    """
     rng = np.random.default_rng(1)
     with BagWriter(path) as writer:
         message = writer.message('tf2_msgs/msg/TFMessage')
         mount = writer.message('geometry_msgs/msg/TransformStamped')
         message.transforms = [fill_transform(mount, *parse_transform(STATIC), START)]
         writer.write('/tf_static', message, START)
+        poses = []
+        for stamp in range(START, START + 1_200_000_000, 50_000_000) if moving else ():
+            matrix = np.eye(4)
+            matrix[2, 3] = 2 * (stamp - START) / 1e9
+            message = writer.message('tf2_msgs/msg/TFMessage')
+            edge = writer.message('geometry_msgs/msg/TransformStamped')
+            message.transforms = [fill_transform(edge, 'odom', 'camera', matrix, stamp)]
+            poses.append((stamp, message))
         for i in range(12):
             stamp = START + i * 100_000_000
             pixels = rng.integers(0, 255, (*CAMERA.shape, 3), np.uint8)
@@ -62,19 +73,26 @@ def write_drive(path, lidar=True):
                     LidarScan(stamp, points, 'lidar'),
                 )
                 writer.write('/points', cloud, stamp)
+            for logged, message in poses[2 * i : 2 * i + 1]:
+                writer.write('/tf', message, logged)
             writer.write('/camera_info', info, stamp + 10_000_000)
             writer.write('/image', image, stamp + 30_000_000)
+            for logged, message in poses[2 * i + 1 : 2 * i + 2]:
+                writer.write('/tf', message, logged)
     return path
 
 
-@pytest.mark.parametrize('method', ['classical', 'exported'])
-def test_live_and_replay_give_the_same_pixels(start, tmp_path, method, request):
+@pytest.mark.parametrize(
+    ('method', 'moving'), [('classical', False), ('classical', True), ('exported', False)],
+    ids=('lidar', 'lidar and poses of tf alone', 'no lidar'),
+)  # fmt: skip
+def test_live_and_replay_give_the_same_pixels(start, tmp_path, method, moving, request):
     domain, recorded = next_domain(), tmp_path / 'recorded'
     settings = {'estimator.method': method, 'grading.withhold': 0.0}
     if method == 'exported':
         settings['estimator.checkpoint'] = str(request.getfixturevalue('weights') / EXPORTED.name)
     # The network without lidar: that is the harder case.
-    bag = write_drive(tmp_path / 'drive', lidar=method == 'classical')
+    bag = write_drive(tmp_path / 'drive', lidar=method == 'classical', moving=moving)
     parameters = {**settings, 'use_sim_time': 'true', 'input.max_delay': 10.0}
     arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
     node = start(NODES + 'depth_node', domain, '--ros-args', *arguments)
@@ -82,7 +100,7 @@ def test_live_and_replay_give_the_same_pixels(start, tmp_path, method, request):
     recorder = start(NODES + 'bag_recorder', domain, recorded, '/depth/image', '/depth/std', '--idle', '3')
     player = start(NODES + 'bag_player', domain, bag, '--rate', '0.5', '--start-delay', '2',
                    '--wait-for', '/image', '/camera_info', '/depth/image', '/depth/std',
-                   *(['/tf_static', '/points'] if method == 'classical' else []))
+                   *(['/tf_static', '/points'] if method == 'classical' else []), *(['/tf'] if moving else []))
     assert player.popen.wait(60.0) == 0, player.output
     assert recorder.popen.wait(60.0) == 0, recorder.output
     assert node.end() == 0, node.output
@@ -96,6 +114,8 @@ def test_live_and_replay_give_the_same_pixels(start, tmp_path, method, request):
         pipeline = DepthPipeline(settings, recording.transforms, create_estimator(settings))
         replayed = {answer.frame.stamp_ns: answer for answer in replay(recording.events(), pipeline, ReplayCounts())}
     assert len(replayed) == 12
+    compensated = sum(answer.basis.motion == 'compensated' for answer in replayed.values())
+    assert compensated > 8 if moving else compensated == 0
     assert set(live['/depth/image']) == set(replayed), node.output
     for stamp, answer in replayed.items():
         np.testing.assert_array_equal(live['/depth/image'][stamp], answer.depth)

@@ -10,7 +10,18 @@ pytest.importorskip('rclpy')
 
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from ros_graph import CAMERA, HEIGHT, WIDTH, cloud_message, image_message, info_message, stamp_of, wall
+from ros_graph import (
+    CAMERA,
+    HEIGHT,
+    STATIC,
+    WIDTH,
+    cloud_message,
+    image_message,
+    info_message,
+    next_domain,
+    stamp_of,
+    wall,
+)
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from depth_ros.messages.camera_info import decode_camera
@@ -84,6 +95,34 @@ def test_compressed_images_are_read_where_only_they_are_published(depth):
     np.testing.assert_allclose(read_rows(message, np.dtype('f4'), 1), 8.0, atol=1e-4)
     assert peer.wait(lambda: peer.value('inputs', 'image topic') == '/image/compressed', 3.0)
     assert process.popen.poll() is None
+
+
+def test_rectified_is_judged_by_the_compressed_topic_that_comes_later(start, peer):
+    domain = next_domain()
+    other = peer(domain)
+    other.listen(Image, 'depth/image')
+    other.listen(CameraInfo, 'depth/camera_info')
+    other.node.destroy_publisher(other._out['image'])
+    start(
+        'depth_ros.nodes.depth_node', domain, '--ros-args', '-p', 'estimator.method:=nearest',
+        '-p', f"transforms.static:=['{STATIC}']", '-r', 'image/compressed:=/cam/image_rect/compressed',
+    )
+    end, answer = time.monotonic() + 20, None
+    while not other._out['points'].get_subscription_count():  # now it has chosen the raw topic, for there is none
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    time.sleep(0.3)
+    other._out['image'] = other.node.create_publisher(CompressedImage, '/cam/image_rect/compressed', 20)
+    lens = Camera(WIDTH, HEIGHT, 120.0, 120.0, 79.5, 59.5, 'camera', 'plumb_bob', np.array([-0.3, 0.1, 0, 0, 0.0]))
+    while answer is None and time.monotonic() < end:
+        stamp = time.time_ns()
+        image = CompressedImage(format='png')
+        image.data = cv2.imencode('.png', np.zeros((HEIGHT, WIDTH), np.uint8))[1].tobytes()
+        image.header.frame_id = 'camera'
+        set_stamp(image.header.stamp, stamp)
+        other.moment(image=image, info=info_message(stamp, lens), stamp_ns=stamp)
+        answer = other.answered(stamp, 'depth/camera_info', timeout=0.5)
+    assert not np.any(answer.d)
 
 
 def test_nothing_is_computed_for_nobody(depth):

@@ -116,6 +116,7 @@ BAD_STARTS = {
     'out of range': (['-p', 'pairing.wait:=9.0'], 'pairing.wait is 9.0, expected 0.0 to 2.0 s'),
     'unknown': (['-p', 'pairing.wiat:=0.1'], "did you mean 'pairing.wait'?"),
     'wrong type': (['-p', 'pairing.scans:=2.5'], 'pairing.scans is 2.5, expected int'),
+    'a word for a yes or no': (['-p', "autostart:='false'"], "autostart is 'false', expected bool"),
     'not a choice': (['-p', 'output.encoding:=8UC1'], 'expected one of 32FC1, 16UC1'),
     'no transform': (['-p', "transforms.static:=['a b 1 2']"], "expected 'parent child x y z qx qy qz qw'"),
     'no such file': (['--params-file', '/nonexistent.yaml'], '/nonexistent.yaml'),
@@ -213,9 +214,13 @@ def test_lidar_that_comes_half_a_second_late_is_named_and_on_time_again_is_used(
 def test_a_publisher_with_another_qos_is_named(depth):
     _, peer = depth(connect=False, **{'qos_overrides./points.subscription.reliability': 'reliable'})
     peer.says('inputs', 'points', 'qos_overrides./points.subscription.reliability', timeout=10.0)
+    peer.node.destroy_publisher(peer._out['points'])
+    assert peer.wait(lambda: 'qos_overrides' not in peer.text('inputs'), 5.0), 'nobody is there who does not fit'
 
 
 def test_a_subscriber_with_another_qos_is_named(depth):
     _, peer = depth()
-    peer.listen(Image, 'depth/std', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    listener = peer.listen(Image, 'depth/std', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     peer.says('inputs', '/depth/std', 'durability', timeout=3.0)
+    peer.node.destroy_subscription(listener)
+    assert peer.wait(lambda: '/depth/std' not in peer.text('inputs'), 5.0), 'nobody is there whom it does not fit'
