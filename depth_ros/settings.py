@@ -69,7 +69,7 @@ class InputSettings:
     max_delay: float = param(
         0.2,
         'When the estimator is slower than the camera, an image that lay unread for longer than this, or came longer '
-        'than this and pairing.wait ago, is dropped and counted if a newer one is there.',
+        'ago than this and the wait for lidar, is dropped and counted if a newer one is there.',
         unit='s',
         ge=0.0,
         le=10.0,
