@@ -240,7 +240,7 @@ def test_the_supervised_run_knows_nothing_of_other_images(data):
     from depth_ros_training.data.datasets import ViewDataset, read_data
 
     settings = settings_of(data)
-    sources, _ = read_data(settings, data)
+    sources, *_ = read_data(settings, data)
     plain, asked = ViewDataset(sources, settings), ViewDataset(sources, settings, others=True)
     assert set(asked[0]) - set(plain[0]) == {'clean', 'sources', 'partner'}
     for number in range(4):
