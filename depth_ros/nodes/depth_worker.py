@@ -202,9 +202,9 @@ class DepthWorker:
     def _answer_or_refuse(self, frame: Frame) -> None:
         now_ns = self._now_ns()
         arrived_ns, clock_ns, decode_ns = self._arrived_ns.pop(frame.stamp_ns, (time.monotonic_ns(), now_ns, 0))
-        # After an answer that took long several are due at once: the oldest of them would hold up the newest. By the
-        # node's clock, as waiting is: a recording that is played slowly makes nobody late.
-        settings, late_ns = self._settings(), now_ns - clock_ns
+        # After an answer that took long several are due at once: the oldest of them would hold up the newest. By both
+        # clocks: a recording that is played slowly makes nobody late, and neither does a simulated clock that starts.
+        settings, late_ns = self._settings(), min(now_ns - clock_ns, time.monotonic_ns() - arrived_ns)
         if late_ns > (settings.input.max_delay + settings.pairing.wait) * _NS and self.num_waiting:
             self._refuse_late('waited', late_ns)
             return

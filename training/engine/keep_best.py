@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import lightning
 
 from depth_ros.estimators.learned import make_reference
 from depth_ros.estimators.network import NetworkEstimator
+from depth_ros.files import whole_file
 from depth_ros.networks.checkpoint import save_checkpoint
 from depth_ros_training.engine.system import DepthSystem
 
@@ -64,8 +64,12 @@ class KeepBest(lightning.Callback):
             (self._folder / worse).unlink(missing_ok=True)
         self._kept = self._kept[: self._count]
         if any(kept == name for _, kept in self._kept):
-            shutil.copyfile(last, self._folder / name)
+            self._copy(last, name)
         if self._kept[0][1] == name:
-            shutil.copyfile(last, self._folder / 'best.part')
-            os.replace(self._folder / 'best.part', self._folder / 'best.safetensors')
-            (self._folder / 'best.json').write_text(json.dumps({'step': trainer.global_step, **values}, indent=1))
+            self._copy(last, 'best.safetensors')
+            with whole_file(self._folder / 'best.json') as path:
+                path.write_text(json.dumps({'step': trainer.global_step, **values}, indent=1), encoding='utf-8')
+
+    def _copy(self, checkpoint: Path, name: str) -> None:
+        with whole_file(self._folder / name) as path:
+            shutil.copyfile(checkpoint, path)
