@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--lidar', default='random', metavar='NAME', help='model of lidar (vlp16, hdl64e, ...) or random (default)'
     )
     parser.add_argument(
+        '--robot',
+        type=int,
+        metavar='SEED',
+        help='chooses the sensors in place of --seed, so that all drives are those of one robot',
+    )
+    parser.add_argument(
         '--lidar-field',
         default='full',
         choices=('full', 'camera'),
@@ -62,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Render."""
-    if arguments.seed < 0 or arguments.drives < 0 or arguments.jobs < 0:
-        raise SettingsError('--seed, --drives and --jobs are whole numbers from 0 on')
+    if min(arguments.seed, arguments.drives, arguments.jobs, arguments.robot or 0) < 0:
+        raise SettingsError('--seed, --drives, --jobs and --robot are whole numbers from 0 on')
     from depth_ros_training.simulation.simulator import SimulationSettings
     from depth_ros_training.simulation.textures import find_photographs
 
@@ -82,6 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
         textures=arguments.textures,
         realism=not arguments.ideal,
         threads=cores if jobs == 1 else 1,
+        robot=-1 if arguments.robot is None else arguments.robot,
     )
     if settings.textures:
         find_photographs(settings.textures)

@@ -66,6 +66,8 @@ class SimulationSettings:
         realism: False = ideal sensors: no noise, dropouts, drift, time offset or wrong extrinsics.
         right: simulate the right camera.
         threads: for casting rays.
+        robot: sensors, and where they are, are drawn by this seed in place of the drive's, so that several drives are
+            those of one robot; -1 = the drive's.
     """
 
     world: str = 'random'
@@ -82,6 +84,7 @@ class SimulationSettings:
     realism: bool = True
     right: bool = True
     threads: int = 1
+    robot: int = -1
 
     def __post_init__(self) -> None:
         if self.world != 'random' and self.world not in BUILDERS:
@@ -94,6 +97,7 @@ class SimulationSettings:
             ('lidar_rate', 0.1, 40),
             ('odometry_rate', 5, 1000),
             ('threads', 1, 256),
+            ('robot', -1, 2**63 - 1),
         ):
             if not low <= getattr(self, name) <= high:
                 raise SettingsError(f'{name} is {getattr(self, name)}, expected {low} to {high}')
@@ -161,12 +165,17 @@ class Simulator:
         choice, build, drive, self._noise_seed = (*(np.random.default_rng(s) for s in seeds[:3]), seeds[3])
         kind = settings.world
         if kind == 'random':
-            kind = str(choice.choice(list(BUILDERS), p=[0.5, 0.3, 0.2]))
+            kind = _random_kind(choice)
         photographs = find_photographs(settings.textures) if settings.textures else None
         self._duration = (settings.frames - 1) / settings.camera_rate
         self.world: World = BUILDERS[kind](build, Palette(build, photographs), self._duration)
-        self.lidar: LidarModel = choose_lidar(settings.lidar, kind, choice)
-        self._place_sensors(choice, kind)
+        used_in = kind
+        if settings.robot >= 0:
+            choice = np.random.default_rng(np.random.SeedSequence(settings.robot).spawn(1)[0])
+            if settings.world == 'random':  # a robot has the sensors that it has, wherever it is taken
+                used_in = _random_kind(choice)
+        self.lidar: LidarModel = choose_lidar(settings.lidar, used_in, choice)
+        self._place_sensors(choice, used_in)
         self._track = robot_track(
             self.world, self._duration, drive, {'street': 1.0, 'indoor': 0.6, 'offroad': 3.5}[kind]
         )
@@ -353,6 +362,10 @@ class Simulator:
         matrix = np.eye(4)
         matrix[:3] = pose
         return Pose(stamp(time), matrix, MAP, BODY)
+
+
+def _random_kind(rng: np.random.Generator) -> str:
+    return str(rng.choice(list(BUILDERS), p=[0.5, 0.3, 0.2]))
 
 
 def _keeps_clear(mover: Mover, robot: Track, duration: float) -> bool:

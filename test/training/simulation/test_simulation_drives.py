@@ -24,10 +24,16 @@ from depth_ros_training.cli.main import main
 from depth_ros_training.simulation.echoes import measure
 from depth_ros_training.simulation.recording import record
 from depth_ros_training.simulation.semantics import CLASSES, ROAD, SKY
-from depth_ros_training.simulation.simulator import SimulationSettings, Simulator
+from depth_ros_training.simulation.simulator import BODY, LEFT, LIDAR, SimulationSettings, Simulator
 from depth_ros_training.simulation.textures import TEXELS, Palette, find_photographs
 
 SMALL = SimulationSettings(frames=2, width=320, height=96, lidar='vlp16', world='street')
+
+
+def sensors_of(seed, **changes):
+    drive = Simulator(seed, SimulationSettings(frames=1, **changes))
+    places = [drive.true_transforms.lookup(BODY, frame).tolist() for frame in (LEFT, LIDAR)]
+    return drive.world.kind, repr((drive.lidar.name, drive.camera, drive.baseline, places))
 
 
 class Measured:
@@ -182,6 +188,14 @@ def test_odometry_drifts():
     assert said_step != pytest.approx(true_step, abs=1e-6)
 
 
+def test_drives_of_one_robot_have_its_sensors_wherever_it_goes():
+    drives = [sensors_of(seed, robot=7) for seed in (0, 1, 2, 3)]
+    assert len({kind for kind, _ in drives}) > 1 and len({sensors for _, sensors in drives}) == 1
+    assert sensors_of(0, robot=8)[1] != drives[0][1] != sensors_of(0)[1]
+    street = [sensors_of(seed, robot=7, world='street')[1] for seed in (0, 1)]
+    assert street[0] == street[1]
+
+
 def test_photographs_become_textures(tmp_path):
     photograph = np.zeros((90, 120, 3), np.uint8)
     photograph[:] = (200, 10, 120)
@@ -282,6 +296,7 @@ def test_command_writes_drives_and_resumes(tmp_path, capsys):
         ('--textures', '/nowhere', 'folder'),
         ('--fov', '200', 'fov'),
         ('--seed', '-1', '--seed'),
+        ('--robot', '-1', '--robot'),
     ],
 )
 def test_bad_input_gets_one_line_and_leaves_nothing(tmp_path, capsys, option, value, said):
