@@ -108,6 +108,20 @@ def test_known_samples_are_mixed_in_and_other_bags_judged(adapted):
     assert {(row['recordings'], row['held_out']) for row in rows} == {('held out', True), ('small', False)}
 
 
+def test_another_lidar_with_few_rings_is_judged_given_every_second_one(data, adapted, tmp_path):
+    few = tmp_path / 'few'
+    arguments = ['--seed', '5', '--frames', '2', '--width', '256', '--height', '96', '--lidar', 'vlp16', '--ideal']
+    assert main(['simulate', '--out', str(few), '--world', 'street', '--camera-rate', '2', *arguments]) == 0
+    options = module.AdaptOptions(checkpoint=data / 'net.safetensors')
+    adapting = module._Adapting([], tmp_path, options, Settings(), print, lambda done, total: None, False)
+    (tmp_path / 'work').mkdir()
+    for name in ('before', 'after'):
+        (tmp_path / 'work' / f'{name}.safetensors').write_bytes((data / 'net.safetensors').read_bytes())
+    given, document, _ = adapting._cell(few, False, '16 rings', EvaluationOptions())
+    assert given == 'every second ring' and not adapting.notes
+    assert document['methods']['before']['points']['num_truth'] > 0
+
+
 @pytest.mark.parametrize('downscale', [1, 2])
 def test_images_are_trained_on_at_the_size_at_which_the_robot_estimates(adapted, tmp_path, downscale):
     (tmp_path / 'work').mkdir()
@@ -285,10 +299,10 @@ def test_without_weights_a_checkpoint_has_to_be_named(data, tmp_path, monkeypatc
     assert 'name a checkpoint to start from' in error_line(capsys, arguments)
 
 
-def row(mae, rmse, name='held out', given='16 rings', covered=1.0):
+def row(mae, rmse, name='held out', given='16 rings', covered=1.0, count=10_000):
     before = {'mae': 1.0, 'rmse': 2.0, 'abs_rel': 0.1, 'delta1': 0.9, 'within_1_sigma': 0.7, 'within_2_sigma': 0.9}
     after = {**before, 'mae': mae, 'rmse': 2 * rmse}
-    return Row(name, name == 'held out', given, 3, 100, before, after, (1.0, covered))
+    return Row(name, name == 'held out', given, 3, count, before, after, (1.0, covered))
 
 
 @pytest.mark.parametrize(
@@ -303,6 +317,8 @@ def row(mae, rmse, name='held out', given='16 rings', covered=1.0):
         ([row(0.9, 0.9), row(1.0, 1.0, given='90 % of the points')], True, 'MAE +0.0 %'),
         ([row(0.9, 0.9), row(1.04, 1.04, 'worlds')], True, 'better'),
         ([row(0.9, 0.9), row(1.08, 1.04, 'worlds')], False, '+6.0 % in the mean on worlds'),
+        ([row(0.9, 0.9), row(1.5, 1.5, 'worlds', count=70)], True, 'better'),
+        ([row(0.5, 0.5, count=70)], False, 'what was held out has fewer than 1000 points to judge by'),
         ([row(0.5, 0.5, covered=0.2)], False, '20.0 % of the points of held out get a depth, before 100.0 %'),
     ],
 )

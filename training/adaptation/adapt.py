@@ -38,7 +38,7 @@ from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.layout import STRIDE
 from depth_ros.networks.weights import CHECKPOINT
 from depth_ros.settings import Settings, from_flat, to_flat
-from depth_ros_training.adaptation.verdict import AFTER, BEFORE, Row, Verdict, judge, pool
+from depth_ros_training.adaptation.verdict import AFTER, BEFORE, MIN_POINTS, Row, Verdict, judge, pool
 from depth_ros_training.data.dataset import INDEX, DatasetFolder, Index, read_index
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans
 from depth_ros_training.data.prepare import prepare
@@ -76,6 +76,9 @@ _SETTINGS: dict[str, Any] = {
     'optimizer.learning_rate': 0.0003,  # a fifth of that of the training that ships
     'optimizer.decay_share': 0.7,
 }
+# What the network gets of the lidar, and is judged on the rest.
+_FEW_RINGS, _FEWER_RINGS, _MOST_POINTS = '16 rings', 'every second ring', '90 % of the points'
+_GIVEN = {_FEW_RINGS: {'input_rings': 16}, _FEWER_RINGS: {'ring_step': 2}, _MOST_POINTS: {}}
 _OURS = ('data.sources', 'data.validation', 'data.held_out', 'network.start', 'run.steps', 'run.steps_per_epoch')
 
 
@@ -398,10 +401,7 @@ class _Adapting:
         """Before and after, on what was held out and on the other bags."""
         held_out = [entry for entry in index.frames if entry['split'] == 'test']
         rings = np.median([entry['num_rings'] for entry in held_out if 'points' in entry])
-        given = {
-            **({'16 rings': {'input_rings': 16}} if rings > 16 else {'every second ring': {'ring_step': 2}}),
-            '90 % of the points': {},
-        }
+        given = (_FEW_RINGS if rings > 16 else _FEWER_RINGS), _MOST_POINTS
         parts: list[tuple[str, bool, Path, list[dict[str, Any]], EvaluationOptions]] = []
         for plan in plans:
             frames = [entry for entry in held_out if entry['recording'] == plan.name]
@@ -413,17 +413,22 @@ class _Adapting:
                 )
                 parts.append(('held out', True, plan.path, frames, base))
         parts += [(bag.name, False, bag, [], EvaluationOptions()) for bag in self.options.also]
-        rows, pictures = [], []
-        for text, what in given.items():
-            documents: dict[tuple[str, bool], list[Any]] = {}
-            for name, own, bag, _, base in parts:
-                document, picture = self._cell(bag, own, text, dataclasses.replace(base, **what))
+        documents: dict[tuple[str, bool, str], list[Any]] = {}
+        pictures = []
+        for name, own, bag, _, base in parts:
+            for text in given:
+                text, document, picture = self._cell(bag, own, text, base)
                 if document is not None:
-                    documents.setdefault((name, own), []).append(document)
+                    documents.setdefault((name, own, text), []).append(document)
                 if picture is not None:
                     pictures.append((f'{bag.stem}, given {text}', picture))
-            found = (pool(name, own, text, some) for (name, own), some in documents.items())
-            rows += [row for row in found if row is not None]
+        found = (pool(*key, some) for key, some in documents.items())
+        rows = [row for row in found if row is not None]
+        self.notes += [
+            f'{row.recordings}: {row.num_points} points given {row.given} are too few to judge by (at least {MIN_POINTS})'
+            for row in rows
+            if row.num_points < MIN_POINTS
+        ]
         if not any(row.held_out for row in rows):
             raise TrainingError(
                 'no withheld lidar point falls into a held-out image, so nothing says whether the network is better; '
@@ -431,8 +436,9 @@ class _Adapting:
             )
         return rows, pictures
 
-    def _cell(self, bag: Path, own: bool, given: str, options: EvaluationOptions) -> tuple[Any, Path | None]:
-        """Evaluate a bag, or take what an earlier run found."""
+    def _cell(self, bag: Path, own: bool, given: str, base: EvaluationOptions) -> tuple[str, Any, Path | None]:
+        """Evaluate a bag, or take what an earlier run found; a lidar with few rings is given every second one."""
+        options = dataclasses.replace(base, **_GIVEN[given])
         name = hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8]
         stem = self.work / 'evaluation' / f'{bag.stem}_{name}_{"own" if own else "also"}_{given.split()[0]}'
         path, picture = stem.with_name(f'{stem.name}.json'), stem.with_name(f'{stem.name}.jpg')
@@ -441,9 +447,10 @@ class _Adapting:
             try:
                 evaluation = evaluate(bag, self.settings, options, self.progress, estimators=self._estimators)
             except SettingsError as error:
-                # A lidar with so few rings, for one.
+                if given == _FEW_RINGS:
+                    return self._cell(bag, own, _FEWER_RINGS, base)
                 self.notes.append(f'{bag.name}: not evaluated given {given}: {error}')
-                return None, None
+                return given, None, None
             if evaluation.interrupted:
                 raise KeyboardInterrupt
             chosen = evaluation.album.chosen()
@@ -453,7 +460,7 @@ class _Adapting:
                     encoded = cv2.imencode('.jpg', pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
                     temporary.write_bytes(encoded.tobytes())
             self._write_json(path.relative_to(self.work), evaluation.document)
-        return json.loads(path.read_text(encoding='utf-8')), picture if picture.is_file() else None
+        return given, json.loads(path.read_text(encoding='utf-8')), picture if picture.is_file() else None
 
     @cached_property
     def _estimators(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ _JUDGING = ('mae', 'rmse')
 # Less than this is within what another seed would give.
 _MIN_GAIN = 0.02
 _MAX_LOSS = 0.05
+MIN_POINTS = 1000  # with fewer, a single pole decides
 _MAX_LOST = 0.001  # of the points; a network answers everywhere or refuses the image
 
 
@@ -92,9 +93,12 @@ def judge(rows: Sequence[Row]) -> Verdict:
 
     MAE and RMSE of what was held out have to be lower, by 2 % in the geometric mean over all that was given, and none
     of them may be more than 5 % higher; nor may the mean of any other recordings that were to be looked at. No points
-    may be left without an answer that had one before.
+    may be left without an answer that had one before. Rows of fewer than ``MIN_POINTS`` points count for nothing.
     """
+    rows = [row for row in rows if row.num_points >= MIN_POINTS]
     held_out = [row for row in rows if row.held_out]
+    if not held_out:
+        return Verdict(False, f'what was held out has fewer than {MIN_POINTS} points to judge by; add recordings')
     changes = {(row.given, name): row.change(name) for row in held_out for name in _JUDGING}
     mean = _mean(held_out)
     worst = max(changes, key=lambda key: changes[key])
