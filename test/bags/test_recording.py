@@ -13,6 +13,8 @@ from depth_ros.bags.select import TopicOverrides
 from depth_ros.bags.transforms import read_transforms
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import BagError, DamagedBagError, OldTransformError, SettingsError, TransformError
+from depth_ros.messages import frame as frame_module
+from depth_ros.messages.image import decode_file
 from depth_ros.settings import Settings, from_flat
 from depth_ros.types import Camera, Frame, LidarScan, Pose
 
@@ -242,6 +244,41 @@ def test_compressed_images_give_the_pixels_of_raw_ones(tmp_path):
     assert [np.unique(frame.image).tolist() for frame in frames] == [[40], [41]]
     assert frames[0].camera.shape == CAMERA.shape
     assert frames[0].encoding == 'bgr8'
+
+
+def test_pixels_may_wait_until_they_are_asked_for(tmp_path, monkeypatch):
+    messages = Messages()
+    for index in range(3):
+        stamp = START + index * STEP
+        messages.info('/cam/camera_info', stamp).compressed('/cam/image_rect/compressed', stamp, 40 + index)
+    path = messages.write(tmp_path / 'bag')
+    decoded = []
+    monkeypatch.setattr(frame_module, 'decode_file', lambda data: decoded.append(data) or decode_file(data))
+    with Recording(path) as recording:
+        now = [item for _, item in recording.events()]
+        late = [item for _, item in recording.events(may_defer=True)]
+    assert not decoded
+    for one, other in zip(now, late, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.gray(), other.gray())
+        assert (one.stamp_ns, one.encoding, one.camera.matrix.tobytes()) == (
+            other.stamp_ns, other.encoding, other.camera.matrix.tobytes(),
+        )  # fmt: skip
+        assert bytes(one.encoded) == bytes(other.encoded)
+    assert len(decoded) == 3  # once each
+
+
+@pytest.mark.parametrize('kind', ['png', 'jpg'])
+def test_damaged_images_are_refused_before_their_pixels_are_asked_for(tmp_path, kind):
+    messages = Messages().info('/cam/camera_info', START)
+    for index in range(3):
+        messages.compressed('/cam/image_rect/compressed', START + index * STEP, 40, kind)
+    broken = messages.items[-1][1]
+    broken.data = broken.data[: len(broken.data) // 8]
+    with Recording(messages.write(tmp_path / 'bag')) as recording:
+        frames = [item for _, item in recording.events(may_defer=True)]
+        assert len(frames) == 2
+        assert ['cannot be decoded' in reason for reason in recording.refused] == [True]
 
 
 def test_a_bag_that_cannot_be_opened_again_is_closed(tmp_path):

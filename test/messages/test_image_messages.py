@@ -11,7 +11,7 @@ import pytest
 
 from depth_ros.errors import MessageError
 from depth_ros.messages.header import set_body
-from depth_ros.messages.image import decode_compressed, decode_image, fill_image
+from depth_ros.messages.image import decode_compressed, decode_file, decode_image, fill_image, probe_file
 
 
 def message_of(pixels, encoding, padding=0, big_endian=False):
@@ -108,6 +108,50 @@ def test_png_of_sixteen_bits_is_scaled_as_a_raw_image_is():
 def test_compressed_data_that_is_no_image_is_refused(data, format_, text):
     with pytest.raises(MessageError, match=text):
         decode_compressed(SimpleNamespace(format=format_, data=np.frombuffer(data, np.uint8)))
+
+
+def encoded(kind, *shape, dtype=np.uint8, options=()):
+    return cv2.imencode(kind, random_image(*shape, dtype=dtype), options)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        encoded('.png', 20, 30),
+        encoded('.png', 20, 30, 3),
+        encoded('.jpg', 20, 30),
+        encoded('.jpg', 20, 30, 3),
+        encoded('.jpg', 20, 30, 3, options=[cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
+        encoded('.jpg', 20, 30, 3) + bytes(1000),
+    ],
+)
+def test_size_and_encoding_are_told_without_decoding(data):
+    pixels, encoding = decode_file(np.frombuffer(data, np.uint8))
+    assert probe_file(np.frombuffer(data, np.uint8)) == (pixels.shape[:2], encoding) == ((20, 30), encoding)
+
+
+def changed(data, at):
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'',
+        b'no image at all',
+        encoded('.png', 20, 30, dtype=np.uint16),
+        encoded('.png', 20, 30, 4),
+        encoded('.bmp', 20, 30),
+        encoded('.png', 20, 30, 3)[:-20],
+        encoded('.jpg', 20, 30, 3)[:-2],
+        encoded('.jpg', 20, 30, 3)[:30],
+        changed(encoded('.png', 20, 30, 3), 20),
+        changed(encoded('.png', 20, 30, 3), 900),
+        b'\x89PNG\r\n\x1a\n' + encoded('.png', 20, 30)[-12:],
+    ],
+)
+def test_only_decoding_tells_of_what_is_not_whole_or_of_another_kind(data):
+    assert probe_file(np.frombuffer(data, np.uint8)) is None
 
 
 def test_a_header_that_names_a_size_beyond_all_memory_is_refused_too():

@@ -118,7 +118,8 @@ def test_another_lidar_with_few_rings_is_judged_given_every_second_one(data, ada
     for name in ('before', 'after'):
         (tmp_path / 'work' / f'{name}.safetensors').write_bytes((data / 'net.safetensors').read_bytes())
     given, document, _ = adapting._cell(few, False, '16 rings', EvaluationOptions())
-    assert given == 'every second ring' and not adapting.notes
+    assert given == 'every second ring'
+    assert not adapting.notes
     assert document['methods']['before']['points']['num_truth'] > 0
 
 

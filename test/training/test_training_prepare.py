@@ -21,8 +21,10 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.bags.writer import BagWriter
-from depth_ros.errors import RecordingError
+from depth_ros.errors import MessageError, RecordingError
+from depth_ros.messages import frame as frame_module
 from depth_ros.messages.header import set_stamp, stamp_ns
+from depth_ros.messages.image import decode_file
 from depth_ros_training.cli.main import main
 from depth_ros_training.data import dataset as dataset_module
 from depth_ros_training.data.bags import read_bag
@@ -256,8 +258,8 @@ def test_bench_says_what_is_compared_with_what(bag, tmp_path, capsys, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_compressed_images_are_kept_as_they_came(bag, tmp_path):
-    files = []
+def test_compressed_images_are_kept_as_they_came(bag, tmp_path, monkeypatch):
+    files, decoded = [], []
 
     def compress(topic, message):
         if topic != '/camera/left/image_rect':
@@ -282,10 +284,21 @@ def test_compressed_images_are_kept_as_they_came(bag, tmp_path):
             else:
                 writer.write(connection.topic, message, log_ns)
     out = tmp_path / 'dataset'
+    monkeypatch.setattr(frame_module, 'decode_file', lambda data: decoded.append(data) or decode_file(data))
     assert main(['prepare', str(target), '--out', str(out), '--jobs', '1', '--split', 'time']) == 0
+    assert 0 < len(decoded) < len(files) / 2  # those whose edges are compared
     kept = [path.read_bytes() for path in sorted((out / 'compressed' / 'image_02' / 'data').iterdir())]
     assert kept == files
     assert {entry['classes'] for entry in read_index(out).frames} == {'LT'}
+
+    def refuse(data):
+        raise MessageError('no image')
+
+    monkeypatch.setattr(frame_module, 'decode_file', refuse)
+    assert main(['prepare', str(target), '--out', str(tmp_path / 'other'), '--jobs', '1', '--split', 'time']) == 0
+    index = read_index(tmp_path / 'other')
+    assert len(index.frames) == len(files) - len(decoded)
+    assert index.head['recordings']['compressed']['counts']['image: no image'] == len(decoded)
 
 
 def test_a_recording_that_starts_again_has_as_many_sweeps_as_before(bag, prepared, tmp_path):
@@ -350,7 +363,7 @@ def test_a_full_disk_leaves_what_was_done(bag, tmp_path, capsys, monkeypatch):
     def full(path, depth):
         count.append(path)
         if len(count) == 9:
-            with dataset_module.whole_file(path):
+            with dataset_module._written(path):
                 raise OSError(errno.ENOSPC, 'No space left on device')
         write(path, depth)
 

@@ -15,7 +15,7 @@ import numpy as np
 from depth_ros.bags.frames import TRUTH_TOPIC
 from depth_ros.bags.recording import Item, Recording
 from depth_ros.bags.select import TopicOverrides
-from depth_ros.errors import BagError, FrameRefused
+from depth_ros.errors import BagError, FrameRefused, MessageError
 from depth_ros.estimators.yardsticks import NearestEstimator
 from depth_ros.evaluation.replay import ReplayCounts, replay
 from depth_ros.geometry.projection import ProjectedPoints, concatenate, nearest_per_pixel, visible
@@ -144,7 +144,7 @@ class Chunks:
             number: of a chunk all of whose frames are written.
             part: what the index will say of it.
         """
-        events = self._recording.events(*self._span, (self._start, self._stop))
+        events = self._recording.events(*self._span, (self._start, self._stop), may_defer=True)
         waiting = self._waiting
         for answer in replay(self._watched(events, count), self._pipeline, ReplayCounts()):
             if isinstance(answer, FrameRefused):
@@ -248,6 +248,14 @@ class Chunks:
         part, index, _ = self._places[frame]
         name = f'{part.number * _FRAMES_PER_CHUNK + index:010d}'
         folder, shape = self._out / self._plan.name, frame.camera.shape
+        often, first, seldom = _COMPARED
+        compared = bool(sweeps) and index % (often if part.number == 0 and index < first else seldom) == 0
+        try:
+            gray = frame.gray() if compared else None
+        except MessageError as error:
+            part.counts[f'image: {error}'] += 1
+            part.num_left -= 1
+            return
         image = write_image(folder / 'image_02' / 'data' / name, frame)
         pose = self._window.camera_pose(frame)
         entry: dict[str, Any] = {
@@ -277,9 +285,8 @@ class Chunks:
             entry['truth'] = self._relative(path)
             if accumulated is not None:
                 entry['filter'] = _judge(accumulated, truth)
-        often, first, seldom = _COMPARED
-        if len(points) and index % (often if part.number == 0 and index < first else seldom) == 0:
-            part.agreement.add(frame.gray(), points, ring)
+        if gray is not None and len(points):
+            part.agreement.add(gray, points, ring)
         part.frames.append(entry)
         part.num_left -= 1
 

@@ -129,7 +129,7 @@ class PartnerImages(Companion):
         self, path: Any, partner: StereoPartner, settings: Settings, start_ns: int | None, stop_ns: int | None
     ) -> None:
         super().__init__(path, partner.topic, _SAME_MOMENT, start_ns, stop_ns)
-        self._decoder = FrameDecoder(partner.topic, settings)
+        self._decoder = FrameDecoder(partner.topic, settings, may_defer=True)
         self._decoder.add_info(partner.info)
 
     def frame_at(self, stamp: int) -> Frame | None:

@@ -17,18 +17,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from isal import isal_zlib
 from numba import njit
 
 from depth_ros.errors import DepthRosError, RecordingError
-from depth_ros.files import whole_file
+from depth_ros.files import output_errors
 from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.geometry.rigid import invert
 from depth_ros.types import Camera, Frame
@@ -41,10 +45,8 @@ DEPTH_SCALE = 256.0  # steps per metre, as in the development kit of KITTI depth
 SPLITS = ('train', 'val', 'test')
 NO_OVERLAP = 'no lidar point in the image'  # what such frames are counted as
 _MAX_STEPS = 65535
-_SPARSE = 0.6  # of the pixels; with more, what filters of PNG save is worth their time
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-# OpenCV lets them be left out from 4.12 on.
-_UNFILTERED = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, 'IMWRITE_PNG_FILTER') else []
+_UNFILTERED, _LESS_THE_ROW_ABOVE = 0, 2  # filters of PNG
+_DENSE = 0.5  # of the pixels; with fewer, differences take more space than what they are of
 _JPEG_QUALITY = 95
 _FILES = ('image', 'points', 'velodyne_raw', 'groundtruth', 'truth')  # of a frame, and the right image
 _MAGIC = {b'\xff\xd8': '.jpg', b'\x89P': '.png'}
@@ -86,10 +88,26 @@ def write_depth(path: Path, depth: np.ndarray) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    steps = encode_depth(depth)
-    sparse = np.count_nonzero(steps) < _SPARSE * steps.size
-    content = cv2.imencode('.png', steps, _PNG + _UNFILTERED if sparse else _PNG)[1]
-    _write_bytes(path, content)
+    _write_bytes(path, _png(encode_depth(depth)))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """A PNG file of (H, W) uint16, in a fifth of the time of general writers, which OpenCV's is one of."""
+    height, width = pixels.shape
+    samples = pixels.astype('>u2').view(np.uint8)
+    rows = np.empty((height, 1 + 2 * width), np.uint8)
+    rows[:, 1:] = samples
+    rows[:, 0] = _UNFILTERED
+    if np.count_nonzero(pixels) > _DENSE * pixels.size:
+        rows[:, 0] = _LESS_THE_ROW_ABOVE
+        rows[1:, 1:] -= samples[:-1]
+    header = struct.pack('>IIBBBBB', width, height, 16, 0, 0, 0, 0)
+    chunks = (b'IHDR', header), (b'IDAT', isal_zlib.compress(rows, 1)), (b'IEND', b'')
+    parts = [b'\x89PNG\r\n\x1a\n']
+    for name, content in chunks:
+        checksum = zlib.crc32(content, zlib.crc32(name))
+        parts += [struct.pack('>I', len(content)), name, content, struct.pack('>I', checksum)]
+    return b''.join(parts)
 
 
 def write_image(stem: Path, frame: Frame) -> Path:
@@ -130,7 +148,7 @@ def write_points(path: Path, points: ProjectedPoints, ring: np.ndarray) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with whole_file(path) as temporary, open(temporary, 'wb') as file:
+    with _written(path), open(path, 'wb') as file:
         np.savez(
             file, u=points.u, v=points.v, depth=points.depth, slide=points.slide.astype(np.float16),
             ring=ring.astype(np.int16),
@@ -395,6 +413,19 @@ def read_points(path: Path) -> tuple[ProjectedPoints, np.ndarray]:
     return points, ring
 
 
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Write a file of a frame, in place: what is half written is in no index, and is written again."""
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
+
+
 def _write_bytes(path: Path, content: np.ndarray | bytes) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content if isinstance(content, bytes) else memoryview(np.ascontiguousarray(content)))
+    with _written(path):
+        path.write_bytes(content if isinstance(content, bytes) else memoryview(np.ascontiguousarray(content)))
