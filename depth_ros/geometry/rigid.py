@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
+from numba import njit
 
 from depth_ros.errors import SettingsError, ShapeError, TransformError
 
@@ -14,29 +16,34 @@ def quaternion_to_rotation(quaternion: np.ndarray) -> np.ndarray:
     """Rotation matrix of a quaternion.
 
     Args:
-        quaternion: (..., 4) x, y, z, w as in ROS; any non-zero length.
+        quaternion: (4,) x, y, z, w as in ROS; any non-zero length.
 
     Returns:
-        (..., 3, 3) float64.
+        (3, 3) float64.
 
     Raises:
-        ShapeError: a quaternion has zero or non-finite length.
+        ShapeError: it has zero or non-finite length.
     """
     quaternion = np.asarray(quaternion, dtype=np.float64)
-    length = np.linalg.norm(quaternion, axis=-1, keepdims=True)
-    if not np.isfinite(length).all() or (length < 1e-9).any():
+    length = np.linalg.norm(quaternion)
+    if not np.isfinite(length) or length < 1e-9:
         raise ShapeError(f'quaternion {quaternion.tolist()} has no direction, expected x y z w of length 1')
-    x, y, z, w = np.moveaxis(quaternion / length, -1, 0)
-    rotation = np.empty((*x.shape, 3, 3))
-    rotation[..., 0, 0] = 1 - 2 * (y * y + z * z)
-    rotation[..., 0, 1] = 2 * (x * y - z * w)
-    rotation[..., 0, 2] = 2 * (x * z + y * w)
-    rotation[..., 1, 0] = 2 * (x * y + z * w)
-    rotation[..., 1, 1] = 1 - 2 * (x * x + z * z)
-    rotation[..., 1, 2] = 2 * (y * z - x * w)
-    rotation[..., 2, 0] = 2 * (x * z - y * w)
-    rotation[..., 2, 1] = 2 * (y * z + x * w)
-    rotation[..., 2, 2] = 1 - 2 * (x * x + y * y)
+    return _rotation(quaternion / length)
+
+
+@njit(nogil=True, cache=True)
+def _rotation(quaternion):
+    x, y, z, w = quaternion
+    rotation = np.empty((3, 3))
+    rotation[0, 0] = 1 - 2 * (y * y + z * z)
+    rotation[0, 1] = 2 * (x * y - z * w)
+    rotation[0, 2] = 2 * (x * z + y * w)
+    rotation[1, 0] = 2 * (x * y + z * w)
+    rotation[1, 1] = 1 - 2 * (x * x + z * z)
+    rotation[1, 2] = 2 * (y * z - x * w)
+    rotation[2, 0] = 2 * (x * z - y * w)
+    rotation[2, 1] = 2 * (y * z + x * w)
+    rotation[2, 2] = 1 - 2 * (x * x + y * y)
     return rotation
 
 
@@ -51,20 +58,27 @@ def rotation_to_quaternion(rotation: np.ndarray) -> np.ndarray:
 
     Source: Shepperd 1978, the largest of the four squared components first.
     """
-    r = np.asarray(rotation, dtype=np.float64)
-    trace = np.trace(r)
-    squared = np.array([1 + 2 * r[0, 0] - trace, 1 + 2 * r[1, 1] - trace, 1 + 2 * r[2, 2] - trace, 1 + trace])
-    i = int(np.argmax(squared))
+    return _quaternion(np.ascontiguousarray(rotation, np.float64))
+
+
+@njit(nogil=True, cache=True)
+def _quaternion(r):
+    trace = r[0, 0] + r[1, 1] + r[2, 2]
+    largest, i = trace, 3
+    for axis in range(3):
+        if 2 * r[axis, axis] - trace > largest:
+            largest, i = 2 * r[axis, axis] - trace, axis
+    quaternion = np.empty(4)
     if i == 3:
-        quaternion = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], squared[3]])
+        quaternion[0], quaternion[1], quaternion[2] = r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]
+        quaternion[3] = 1 + trace
     else:
         j, k = (i + 1) % 3, (i + 2) % 3
-        quaternion = np.empty(4)
-        quaternion[i] = squared[i]
+        quaternion[i] = 1 + largest
         quaternion[j] = r[j, i] + r[i, j]
         quaternion[k] = r[k, i] + r[i, k]
         quaternion[3] = r[k, j] - r[j, k]
-    quaternion /= np.linalg.norm(quaternion)
+    quaternion /= math.sqrt((quaternion * quaternion).sum())
     return quaternion if quaternion[3] >= 0 else -quaternion
 
 
@@ -99,16 +113,24 @@ def interpolate(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarr
 
     Source: Shoemake 1985 (slerp).
     """
-    q0, q1 = rotation_to_quaternion(before[:3, :3]), rotation_to_quaternion(after[:3, :3])
-    cosine = float(q0 @ q1)
+    return _interpolate(np.ascontiguousarray(before), np.ascontiguousarray(after), float(share))
+
+
+@njit(nogil=True, cache=True)
+def _interpolate(before, after, share):
+    q0, q1 = _quaternion(before[:3, :3]), _quaternion(after[:3, :3])
+    cosine = (q0 * q1).sum()
     if cosine < 0:
         q1, cosine = -q1, -cosine
-    angle = np.arccos(min(cosine, 1.0))
+    angle = math.acos(min(cosine, 1.0))
     if angle < 1e-6:
         quaternion = q0 + share * (q1 - q0)
     else:
-        quaternion = (np.sin((1 - share) * angle) * q0 + np.sin(share * angle) * q1) / np.sin(angle)
-    return rigid(before[:3, 3] + share * (after[:3, 3] - before[:3, 3]), quaternion)
+        quaternion = (math.sin((1 - share) * angle) * q0 + math.sin(share * angle) * q1) / math.sin(angle)
+    pose = np.eye(4)
+    pose[:3, :3] = _rotation(quaternion / math.sqrt((quaternion * quaternion).sum()))
+    pose[:3, 3] = before[:3, 3] + share * (after[:3, 3] - before[:3, 3])
+    return pose
 
 
 def parse_transform(line: str) -> tuple[str, str, np.ndarray]:

@@ -17,8 +17,8 @@ from depth_ros.geometry.rigid import (
 
 def test_quaternions_agree_with_scipy_both_ways():
     rotations = Rotation.random(200, random_state=1)
-    np.testing.assert_allclose(quaternion_to_rotation(rotations.as_quat()), rotations.as_matrix(), atol=1e-12)
-    for matrix in rotations.as_matrix():
+    for quaternion, matrix in zip(rotations.as_quat(), rotations.as_matrix(), strict=True):
+        np.testing.assert_allclose(quaternion_to_rotation(quaternion), matrix, atol=1e-12)
         np.testing.assert_allclose(quaternion_to_rotation(rotation_to_quaternion(matrix)), matrix, atol=1e-9)
 
 
