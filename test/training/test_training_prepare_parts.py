@@ -11,7 +11,7 @@ from depth_ros.geometry.rigid import TransformTree, parse_transform
 from depth_ros.settings import Settings
 from depth_ros.types import Camera, Frame, LidarScan, Pose
 from depth_ros_training.data import accumulation
-from depth_ros_training.data.accumulation import SweepWindow, depth_image, drop_contradicted, drop_covered
+from depth_ros_training.data.accumulation import SweepWindow, draw, drop_contradicted, drop_covered
 from depth_ros_training.data.agreement import EdgeAgreement
 from depth_ros_training.data.dataset import decode_depth, encode_depth, read_depth, write_depth
 from depth_ros_training.data.splits import SplitOptions, assign_splits
@@ -129,16 +129,16 @@ def test_a_surface_covers_what_is_behind_it_and_not_itself():
 def test_depth_is_read_as_it_was_written(tmp_path, share):
     rng = np.random.default_rng(0)
     depth = np.where(rng.random((40, 60)) < share, rng.uniform(0.5, 200, (40, 60)), np.nan).astype(np.float32)
-    write_depth(tmp_path / 'depth.png', depth)
+    write_depth(tmp_path / 'depth.png', encode_depth(depth))
     np.testing.assert_array_equal(read_depth(tmp_path / 'depth.png', (40, 60)), decode_depth(encode_depth(depth)))
 
 
 def test_of_points_in_one_pixel_the_nearest_is_drawn():
-    points = grid_points([1.0, 1.2, 1.4, 2.6], [0.4, 0.0, -0.5, 1.0], [9.0, 5.0, 2.0, 7.0])
-    depth = depth_image(points, (2, 4), np.array([True, True, False, True]))
-    assert depth[0, 1] == 5
-    assert depth[1, 3] == 7
-    assert np.isfinite(depth).sum() == 2
+    points = grid_points([1.0, 1.2, 1.4, 2.6, 0.0], [0.4, 0.0, -0.5, 1.0, 0.0], [9.0, 5.0, 2.0, 7.0, 256.0])
+    steps = draw(points, (2, 4), np.array([True, True, False, True, True]))
+    assert steps[0, 1] == 5 * 256
+    assert steps[1, 3] == 7 * 256
+    assert np.count_nonzero(steps) == 2  # 256 m do not fit
 
 
 def rings_around(count, per_ring, firing_by_firing=False):

@@ -17,6 +17,7 @@ from depth_ros.geometry.rings import infer_rings
 from depth_ros.pipeline import Transforms
 from depth_ros.settings import Settings
 from depth_ros.types import Camera, Frame, LidarScan, Pose
+from depth_ros_training.data.dataset import DEPTH_SCALE, MAX_STEPS
 from depth_ros_training.data.sweep_kernels import (
     by_strip,
     cover,
@@ -84,7 +85,7 @@ class Accumulated:
     num_sweeps: int
 
 
-def depth_image(
+def draw(
     points: ImagePoints | ProjectedPoints, shape: tuple[int, int], kept: np.ndarray | None = None
 ) -> np.ndarray:
     """Draw points, the nearest of each pixel.
@@ -95,10 +96,10 @@ def depth_image(
         kept: (M,) bool, the points to draw; None = all.
 
     Returns:
-        (H, W) float32 metres, NaN where there is no point.
+        (H, W) uint16 as of ``dataset.encode_depth``, 0 where there is no point.
     """
     kept = np.ones(len(points), np.bool_) if kept is None else kept
-    return draw_nearest(points.u, points.v, points.depth, kept, shape[0], shape[1])
+    return draw_nearest(points.u, points.v, points.depth, kept, *shape, np.float32(DEPTH_SCALE), MAX_STEPS)
 
 
 class _Sweep:

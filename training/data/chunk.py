@@ -22,13 +22,14 @@ from depth_ros.geometry.projection import ProjectedPoints, concatenate, nearest_
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import Settings
 from depth_ros.types import Frame, LidarScan, Pose
-from depth_ros_training.data.accumulation import JUMP_NS, Accumulated, SweepWindow, depth_image
+from depth_ros_training.data.accumulation import JUMP_NS, Accumulated, SweepWindow, draw
 from depth_ros_training.data.agreement import EdgeAgreement
 from depth_ros_training.data.bags import rings_of
 from depth_ros_training.data.companions import PartnerImages, TrueDepth, find_partner
 from depth_ros_training.data.dataset import (
     NO_OVERLAP,
     camera_entry,
+    encode_depth,
     matrix_entry,
     write_depth,
     write_image,
@@ -281,7 +282,7 @@ class Chunks:
         truth = None if self._truth is None else self._truth.depth_at(frame.stamp_ns)
         if truth is not None and truth.shape == shape:
             path = folder / 'truth' / 'image_02' / f'{name}.png'
-            write_depth(path, truth)
+            write_depth(path, encode_depth(truth))
             entry['truth'] = self._relative(path)
             if accumulated is not None:
                 entry['filter'] = _judge(accumulated, truth)
@@ -300,12 +301,12 @@ class Chunks:
         accumulated: Accumulated | None,
         shape: tuple[int, int],
     ) -> None:
-        raw = depth_image(points, shape)
+        raw = draw(points, shape)
         if accumulated is not None:
-            dense = depth_image(accumulated.points, shape, accumulated.kept)
+            dense = draw(accumulated.points, shape, accumulated.kept)
         else:
             front = points.take(nearest_per_pixel(points, shape))
-            dense = depth_image(front, shape, visible(front, front, shape, self._settings.projection.hidden_margin))
+            dense = draw(front, shape, visible(front, front, shape, self._settings.projection.hidden_margin))
         paths = {
             'points': folder / 'points' / f'{name}.npz',
             'velodyne_raw': folder / 'proj_depth' / 'velodyne_raw' / 'image_02' / f'{name}.png',
@@ -321,7 +322,7 @@ class Chunks:
             'num_rings': int(np.count_nonzero(np.bincount(ring[ring >= 0]))),
             'num_sweeps': 1 if accumulated is None else accumulated.num_sweeps,
             'depth': [round(float(value), 3) for value in depths],
-            'density': [round(np.count_nonzero(np.isfinite(values)) / values.size, 5) for values in (raw, dense)],
+            'density': [round(np.count_nonzero(steps) / steps.size, 5) for steps in (raw, dense)],
         }
 
     def _add_right(self, part: _Part, entry: dict[str, Any], folder: Path, name: str, frame: Frame) -> None:

@@ -42,9 +42,9 @@ INDEX = 'index.jsonl'
 PARTS = 'parts'  # what is done of a preparation, so that it can go on
 FORMAT, VERSION = 'depth_ros_dataset', 1
 DEPTH_SCALE = 256.0  # steps per metre, as in the development kit of KITTI depth completion
+MAX_STEPS = 65535
 SPLITS = ('train', 'val', 'test')
 NO_OVERLAP = 'no lidar point in the image'  # what such frames are counted as
-_MAX_STEPS = 65535
 _UNFILTERED, _LESS_THE_ROW_ABOVE = 0, 2  # filters of PNG
 _DENSE = 0.5  # of the pixels; with fewer, differences take more space than what they are of
 _JPEG_QUALITY = 95
@@ -70,7 +70,7 @@ def _steps(depth):
     for row in range(depth.shape[0]):
         for column in range(depth.shape[1]):
             steps = np.rint(depth[row, column] * np.float32(DEPTH_SCALE))
-            if steps >= 1 and steps <= _MAX_STEPS:  # NaN is neither
+            if steps >= 1 and steps <= MAX_STEPS:  # NaN is neither
                 result[row, column] = np.uint16(steps)
     return result
 
@@ -82,13 +82,17 @@ def decode_depth(steps: np.ndarray) -> np.ndarray:
     return depth
 
 
-def write_depth(path: Path, depth: np.ndarray) -> None:
+def write_depth(path: Path, steps: np.ndarray) -> None:
     """Write a 16-bit PNG.
+
+    Args:
+        path: the file.
+        steps: (H, W) uint16 as of ``encode_depth``.
 
     Raises:
         OutputError: it cannot be written.
     """
-    _write_bytes(path, _png(encode_depth(depth)))
+    _write_bytes(path, _png(steps))
 
 
 def _png(pixels: np.ndarray) -> bytes:

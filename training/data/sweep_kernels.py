@@ -199,14 +199,16 @@ def into_image(
 
 
 @njit(nogil=True, cache=True)
-def draw_nearest(u, v, depth, kept, height, width):
-    """(H, W) float32 metres, the nearest of the kept points of each pixel, NaN where there is none."""
-    image = np.full((height, width), np.nan, np.float32)
+def draw_nearest(u, v, depth, kept, height, width, per_metre, most):
+    """(H, W) uint16 steps of depth of the nearest of the kept points of each pixel, 0 where there is none."""
+    image = np.zeros((height, width), np.uint16)
     for i in range(u.shape[0]):
         if kept[i]:
-            row, column = int(math.floor(v[i] + 0.5)), int(math.floor(u[i] + 0.5))
-            if not (image[row, column] <= depth[i]):
-                image[row, column] = depth[i]
+            steps = np.rint(depth[i] * per_metre)
+            if steps >= 1 and steps <= most:
+                row, column = int(math.floor(v[i] + 0.5)), int(math.floor(u[i] + 0.5))
+                if image[row, column] == 0 or steps < image[row, column]:
+                    image[row, column] = np.uint16(steps)
     return image
 
 
