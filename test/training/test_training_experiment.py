@@ -23,6 +23,8 @@ from depth_ros_training.cli.main import main
 from depth_ros_training.data.store import SampleFolder
 from depth_ros_training.experiments.cells import Cell, claim, results, run_cells
 from depth_ros_training.experiments.semi_supervised import (
+    cell_settings,
+    divided,
     find_arms,
     make_cells,
     shrunk,
@@ -125,6 +127,19 @@ def test_lidar_is_on_the_share_asked_for(stored):
     kept = sum(len(sample.points) for sample in thin) / sum(len(sample.points) for sample in stored)
     assert 0.07 < kept < 0.13
     assert all(len(sample.ring) == len(sample.points) for sample in thin)
+
+
+def test_half_of_what_is_seen_has_no_lidar_however_many_frames_have_it(stored):
+    few, all_of_them = (divided(training_samples(stored, facts('semi', share))) for share in (20, 100))
+    assert [len(few[name]) for name in ('labelled', 'unlabelled')] == [2, 6]
+    assert [len(all_of_them[name]) for name in ('labelled', 'unlabelled')] == [8, 8]
+    assert count_lidar(all_of_them['unlabelled']) == 0
+    for blind, sample in zip(all_of_them['unlabelled'], all_of_them['labelled'], strict=True):
+        assert blind.others == sample.others
+        assert len(blind.ring) == 0
+    semi, supervised = (cell_settings(facts(mode, 100), 10, 'conv', {}) for mode in ('semi', 'supervised'))
+    assert [*semi.data.sources] == ['1 samples labelled', '1 samples unlabelled']
+    assert [*supervised.data.sources] == ['1 samples labelled']
 
 
 def test_shuffling_gives_every_frame_the_right_image_of_another(stored):

@@ -262,7 +262,7 @@ def training_samples(samples: Sequence[Sample], facts: Mapping[str, Any]) -> lis
         elif mode == 'supervised':
             continue
         else:
-            sample = dataclasses.replace(sample, points=empty_points(), ring=np.zeros(0, np.int16))
+            sample = _blind(sample)
         if mode == 'shuffled':
             right, foreign = sample.others[0], samples[partner[number]].others[0]
             image = _resize(foreign.image, right.camera)
@@ -271,12 +271,27 @@ def training_samples(samples: Sequence[Sample], facts: Mapping[str, Any]) -> lis
     return chosen
 
 
+def _blind(sample: Sample) -> Sample:
+    return dataclasses.replace(sample, points=empty_points(), ring=np.zeros(0, np.int16))
+
+
+def divided(chosen: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Divide the samples of a cell into ``labelled`` ones and ``unlabelled`` ones, which are without lidar.
+
+    Where all have lidar, the unlabelled ones are the same without: so modes differ in what lidar tells, and not in how
+    much images count beside it.
+    """
+    labelled = [sample for sample in chosen if len(sample.points)]
+    unlabelled = [sample for sample in chosen if not len(sample.points)]
+    return {'labelled': labelled, 'unlabelled': unlabelled or [_blind(sample) for sample in labelled]}
+
+
 def _folders(facts: Mapping[str, Any]) -> list[str]:
-    """Where the samples of a cell are: ``labelled`` have lidar."""
+    """Where the samples of a cell are, half of them each: ``labelled`` have lidar."""
     names = []
     if facts['mode'] != 'self':
         names.append('labelled')
-    if facts['mode'] != 'supervised' and facts['frames'] < 100:
+    if facts['mode'] != 'supervised':
         names.append('unlabelled')
     return names
 
@@ -291,7 +306,7 @@ def cell_settings(facts: Mapping[str, Any], steps: int, encoder: str, changes: M
         changes: further differences.
     """
     by_depth, by_images = facts['mode'] != 'self', facts['mode'] != 'supervised'
-    # Lidar in half of the samples, however few frames have it; else a tenth of the steps would see any.
+    # Lidar in half of the samples, however many frames have it; else a tenth of the steps would see any.
     sources = [f'1 samples {name}' for name in _folders(facts)]
     values = {
         **_SETTINGS,
@@ -346,11 +361,8 @@ def run_cell(cell: Cell, folder: Path, out: Path, steps: int, encoder: str, chan
 def _write(folder: Path, samples: Sequence[Sample], facts: Mapping[str, Any]) -> int:
     """Write the samples of a cell; returns how many have lidar."""
     samples = [samples[number] for number in range(len(samples))]
-    chosen = training_samples(samples, facts)
-    labelled = [sample for sample in chosen if len(sample.points)]
     parts = {
-        'labelled': labelled,
-        'unlabelled': [sample for sample in chosen if not len(sample.points)],
+        **divided(training_samples(samples, facts)),
         # Training wants something to validate on; nothing is chosen by it.
         'validation': [dataclasses.replace(_with_rings(samples), others=())],
     }
@@ -359,7 +371,7 @@ def _write(folder: Path, samples: Sequence[Sample], facts: Mapping[str, Any]) ->
             with SampleWriter(folder / name) as writer:
                 for sample in parts[name]:
                     writer.add(sample)
-    return len(labelled)
+    return len(parts['labelled'])
 
 
 def _with_rings(samples: Sequence[Sample]) -> Sample:
