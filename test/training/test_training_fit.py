@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -19,7 +20,10 @@ from training_scenes import write_scenes
 
 from depth_ros.errors import SettingsError, TrainingError
 from depth_ros.estimators.network import NetworkEstimator
+from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint
+from depth_ros.settings import Settings
+from depth_ros_training.cli import score_command
 from depth_ros_training.cli.main import main
 from depth_ros_training.data.sample import split_points
 from depth_ros_training.data.store import SampleFolder
@@ -284,6 +288,25 @@ def test_checkpoints_are_scored_beside_classical_methods(data, capsys):
     assert set(rows) == {('1/4', 'linear'), ('1/4', 'classical'), ('1/4', best), ('none', best)}
     figures = json.loads((data / 'out/best.json').read_text())
     assert rows['1/4', best][0] == pytest.approx(figures['mae_4'], rel=0.05)
+
+
+def test_scores_are_by_true_depth_where_that_is_asked_for(data, capsys, monkeypatch):
+    """With all rings given no point is withheld; the truth is another than that of the points, and partly unknown."""
+    sample = SampleFolder(data / 'scenes')[0]
+    truth = np.full(sample.camera.shape, 10, np.float32)
+    truth[::2], truth[1] = np.nan, 81
+    samples = [dataclasses.replace(sample, truth=truth)]
+    monkeypatch.setattr(score_command, 'read_data', lambda settings, folder: ([], samples, []))
+    command = ['score', '--config', str(data / 'config.yaml'), '--methods', 'linear', '--thinning', '1', '--truth']
+    assert main(command) == 0
+    line = capsys.readouterr().out.splitlines()[-1].split()
+    (case,) = Cases(samples, [1])
+    depth, _ = create_estimator(Settings(), 'linear').estimate(samples[0].frame(), case.given)
+    assert line[:2] == ['1/1', 'linear']
+    assert float(line[2]) == pytest.approx(np.nanmean(np.abs(depth - 10)[3::2]), abs=1e-3)
+    samples[0] = sample
+    assert main(command) == 2
+    assert 'no image with lidar has true depth' in capsys.readouterr().err
 
 
 def test_a_score_without_images_is_refused(capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from depth_ros.errors import SettingsError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.registry import create_estimator
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--thinning', type=int, nargs='*', default=list(THINNINGS), help='every k-th ring given; 0 = none'
     )
+    parser.add_argument(
+        '--truth', action='store_true', help='judge by the true depth of images that have it, not by withheld points'
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,6 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
         samples = [read_frame(folder) for folder in read_split(Path(arguments.frames[0]), arguments.frames[1])]
     else:
         _, samples, _ = read_data(load(arguments.config), arguments.data)
+    if arguments.truth:
+        samples = [sample for sample in samples if sample.truth is not None and len(sample.ring)]
+        if not samples:
+            raise SettingsError('--truth: no image with lidar has true depth; leave it out, or name other images')
     estimators: dict[str, Estimator] = {name: create_estimator(Settings(), name) for name in arguments.methods}
     learned = {str(path): NetworkEstimator.of(load_checkpoint(path)[0]) for path in arguments.checkpoints}
     print(f'{len(samples)} images')
@@ -48,10 +56,11 @@ def run(arguments: argparse.Namespace) -> None:
         methods = learned if thinning == 0 else {**estimators, **learned}
         sums = {name: np.zeros(NUM_SUMS) for name in methods}
         for case in Cases(samples, [thinning]):
+            judge = case.sample.true_points() if arguments.truth else case.withheld
             results = {name: method.estimate(case.sample.frame(), case.given) for name, method in methods.items()}
             known = np.logical_and.reduce([np.isfinite(depth) for depth, _ in results.values()])
             for name, (depth, std) in results.items():
-                sums[name] += score(np.where(known, depth, np.nan), std, case.withheld)
+                sums[name] += score(np.where(known, depth, np.nan), std, judge)
         for name, total in sums.items():
             values = figures({thinning: total})
             share = f'1/{thinning}' if thinning else 'none'

@@ -105,6 +105,15 @@ class Sample:
         """Return the image as estimators take it."""
         return Frame(1, self.image, 'rgb8', self.camera)
 
+    def true_points(self) -> SparseDepth:
+        """Return the known part of ``truth`` as measurements without error; nothing where there is none."""
+        truth = np.zeros(self.camera.shape, np.float32) if self.truth is None else self.truth
+        row, column = np.nonzero(truth > 0)  # NaN is not
+        depth = truth[row, column]
+        return SparseDepth(
+            column.astype(np.float32), row.astype(np.float32), depth, np.zeros_like(depth), self.camera.shape
+        )
+
 
 def empty_points() -> ProjectedPoints:
     """No point at all."""

@@ -389,10 +389,7 @@ def judge(estimator: NetworkEstimator, samples: Sequence[Sample]) -> dict[str, f
         nothing = np.zeros(0, np.float32)
         sparse = SparseDepth(nothing, nothing, nothing, nothing, sample.camera.shape)
         depth, std = estimator.estimate(sample.frame(), sparse)
-        row, column = np.nonzero(np.isfinite(sample.truth) & (sample.truth > 0))
-        truth = sample.truth[row, column]
-        u, v = column.astype(np.float32), row.astype(np.float32)
-        points = SparseDepth(u, v, truth, np.zeros_like(truth), sample.camera.shape)
+        points = sample.true_points()
         total = total + score_points(depth, std, points, MAX_DEPTH).sums()
     figures = total.metrics()
     return {name: figures[name] for name in FIGURES}
