@@ -1,5 +1,6 @@
 """The parts of ``prepare``, each by itself: encoding, filters of points, agreement of edges, splits."""
 
+import zlib
 from collections import Counter
 
 import numpy as np
@@ -11,6 +12,7 @@ from depth_ros.geometry.rigid import TransformTree, parse_transform
 from depth_ros.settings import Settings
 from depth_ros.types import Camera, Frame, LidarScan, Pose
 from depth_ros_training.data import accumulation
+from depth_ros_training.data import dataset as dataset_module
 from depth_ros_training.data.accumulation import SweepWindow, draw, drop_contradicted, drop_covered
 from depth_ros_training.data.agreement import EdgeAgreement
 from depth_ros_training.data.dataset import decode_depth, encode_depth, read_depth, write_depth
@@ -125,8 +127,10 @@ def test_a_surface_covers_what_is_behind_it_and_not_itself():
     assert kept[-2:].tolist() == [False, True]
 
 
+@pytest.mark.parametrize('compress', [zlib.compress, dataset_module.compress])
 @pytest.mark.parametrize('share', [0.1, 0.9])
-def test_depth_is_read_as_it_was_written(tmp_path, share):
+def test_depth_is_read_as_it_was_written(tmp_path, monkeypatch, share, compress):
+    monkeypatch.setattr(dataset_module, 'compress', compress)
     rng = np.random.default_rng(0)
     depth = np.where(rng.random((40, 60)) < share, rng.uniform(0.5, 200, (40, 60)), np.nan).astype(np.float32)
     write_depth(tmp_path / 'depth.png', encode_depth(depth))

@@ -28,7 +28,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from isal import isal_zlib
 from numba import njit
 
 from depth_ros.errors import DepthRosError, RecordingError
@@ -37,6 +36,11 @@ from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.geometry.rigid import invert
 from depth_ros.types import Camera, Frame
 from depth_ros_training.data.sample import Sample, SourceImage, empty_points
+
+try:
+    from isal.isal_zlib import compress
+except ImportError:  # of `depth_ros[training]`; preparing does not need the rest of it, and takes longer without this
+    from zlib import compress
 
 INDEX = 'index.jsonl'
 PARTS = 'parts'  # what is done of a preparation, so that it can go on
@@ -106,7 +110,7 @@ def _png(pixels: np.ndarray) -> bytes:
         rows[:, 0] = _LESS_THE_ROW_ABOVE
         rows[1:, 1:] -= samples[:-1]
     header = struct.pack('>IIBBBBB', width, height, 16, 0, 0, 0, 0)
-    chunks = (b'IHDR', header), (b'IDAT', isal_zlib.compress(rows, 1)), (b'IEND', b'')
+    chunks = (b'IHDR', header), (b'IDAT', compress(rows, 1)), (b'IEND', b'')
     parts = [b'\x89PNG\r\n\x1a\n']
     for name, content in chunks:
         checksum = zlib.crc32(content, zlib.crc32(name))
