@@ -425,8 +425,8 @@ class _Adapting:
         found = (pool(*key, some) for key, some in documents.items())
         rows = [row for row in found if row is not None]
         self.notes += [
-            f'{row.recordings}: {row.num_points} points, given {row.given}, are too few to judge by; at least '
-            f'{MIN_POINTS} are asked'
+            f'{row.recordings}: only {row.num_points} points judge, given {row.given}; below {MIN_POINTS} '
+            'a single pole decides'
             for row in rows
             if row.num_points < MIN_POINTS
         ]

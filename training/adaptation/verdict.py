@@ -93,11 +93,10 @@ def judge(rows: Sequence[Row]) -> Verdict:
 
     MAE and RMSE of what was held out have to be lower, by 2 % in the geometric mean over all that was given, and none
     of them may be more than 5 % higher; nor may the mean of any other recordings that were to be looked at. No points
-    may be left without an answer that had one before. Rows of fewer than ``MIN_POINTS`` points count for nothing.
+    may be left without an answer that had one before. Of what was held out, ``MIN_POINTS`` have to judge.
     """
-    rows = [row for row in rows if row.num_points >= MIN_POINTS]
     held_out = [row for row in rows if row.held_out]
-    if not held_out:
+    if max(row.num_points for row in held_out) < MIN_POINTS:
         return Verdict(False, f'what was held out has fewer than {MIN_POINTS} points to judge by; add recordings')
     changes = {(row.given, name): row.change(name) for row in held_out for name in _JUDGING}
     mean = _mean(held_out)

@@ -423,7 +423,7 @@ def read_points(path: Path) -> tuple[ProjectedPoints, np.ndarray]:
 
 @contextmanager
 def _written(path: Path) -> Iterator[None]:
-    """Write a file of a frame, in place: what is half written is in no index, and is written again."""
+    """Write a file of a frame, in place: what is half written is in no part that is done, and is written again."""
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
