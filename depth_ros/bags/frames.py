@@ -18,12 +18,12 @@ import numpy as np
 
 from depth_ros.bags.importing import (
     MOMENTS_NOTE,
-    NO_RINGS,
     Images,
     ImportReport,
     Job,
     Progress,
     image_job,
+    lidar_scan,
     moment_ns,
     scan_job,
     write_bag,
@@ -31,7 +31,6 @@ from depth_ros.bags.importing import (
 from depth_ros.bags.kitti_files import rigid_4x4
 from depth_ros.errors import RecordingError
 from depth_ros.geometry.rigid import invert
-from depth_ros.geometry.rings import infer_rings
 from depth_ros.types import Camera, LidarScan
 
 TRUTH_TOPIC = '/truth/depth'
@@ -223,10 +222,7 @@ def _moment(
 
     def read() -> LidarScan:
         points, intensity = read_points(folder)
-        found = infer_rings(points)
-        if found is None and NO_RINGS not in notes:
-            notes.append(NO_RINGS)
-        return LidarScan(stamp, points, lidar, None, None if found is None else found[0], intensity)
+        return lidar_scan(stamp, points, lidar, notes, intensity=intensity)
 
     jobs.append(scan_job(read, stamp, _LIDAR_TOPIC))
     return jobs, transforms

@@ -11,6 +11,7 @@ import numpy as np
 
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import RecordingError
+from depth_ros.geometry.rings import infer_rings
 from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.header import set_body, set_stamp
 from depth_ros.messages.image import fill_image
@@ -22,10 +23,11 @@ COMPRESSIONS = ('png', 'jpeg', 'none')
 Progress = Callable[[int, int], None]
 """Called with the number of files done and of all files."""
 
-NO_RINGS = 'the rings of some scans cannot be told; they have no ring field'
+_NO_RINGS = 'the rings of some scans cannot be told; they have no ring field'
 MOMENTS_NOTE = 'frames are independent moments; their stamps, 10 s apart, are nominal'
 NOMINAL_START_NS = 1_317_000_000_000_000_000
 _MOMENTS_APART_NS = 10_000_000_000
+_PERIOD_NS = 100_000_000
 # What a driver and a recorder need to hand an image on.
 _IMAGE_LATENCY_NS = 5_000_000
 
@@ -33,6 +35,11 @@ _IMAGE_LATENCY_NS = 5_000_000
 def moment_ns(index: int) -> int:
     """Nominal stamp of one of several independent moments, far enough apart not to be paired, ns."""
     return NOMINAL_START_NS + index * _MOMENTS_APART_NS
+
+
+def nominal_ns(index: int) -> int:
+    """Stamp of a frame of a drive whose times are not known, at 10 Hz, ns."""
+    return NOMINAL_START_NS + index * _PERIOD_NS
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,24 @@ def scan_job(read: Callable[[], LidarScan], log_ns: int, topic: str) -> Job:
         writer.write(topic, message, log_ns)
 
     return Job(log_ns, write)
+
+
+def lidar_scan(stamp_ns: int, points: np.ndarray, frame: str, notes: list[str],
+               time_offset_ns: np.ndarray | None = None, intensity: np.ndarray | None = None) -> LidarScan:
+    """Make a sweep, with rings where they can be told; else a note says so.
+
+    Args:
+        stamp_ns: of the message, ns.
+        points: (N, 3) float32 metres in ``frame``.
+        frame: of the lidar.
+        notes: for the report; may be added to.
+        time_offset_ns: (N,) int32 after the stamp, None = all at the stamp.
+        intensity: (N,) float32, or None.
+    """
+    found = infer_rings(points)
+    if found is None and _NO_RINGS not in notes:
+        notes.append(_NO_RINGS)
+    return LidarScan(stamp_ns, points, frame, time_offset_ns, None if found is None else found[0], intensity)
 
 
 def write_bag(jobs: list[Job], transforms: list[tuple[str, str, np.ndarray]], notes: list[str], source: str,

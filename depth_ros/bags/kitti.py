@@ -14,19 +14,21 @@ import numpy as np
 
 from depth_ros.bags.importing import (
     MOMENTS_NOTE,
-    NO_RINGS,
-    NOMINAL_START_NS,
     Images,
     ImportReport,
     Job,
     Progress,
+    lidar_scan,
     moment_ns,
+    nominal_ns,
     scan_job,
     write_bag,
 )
 from depth_ros.bags.kitti_files import (
     RectifiedCamera,
     matrix,
+    numbered_files,
+    offset_from_left,
     oxts_pose,
     read_calibration,
     read_oxts,
@@ -38,14 +40,15 @@ from depth_ros.bags.kitti_files import (
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import RecordingError
 from depth_ros.geometry.rigid import invert
-from depth_ros.geometry.rings import infer_rings
 from depth_ros.messages.odometry import fill_odometry
 from depth_ros.types import LidarScan, Pose
 
 # Camera of the rig -> (name, camera whose pair it is the right one of).
 _CAMERAS = {'00': ('gray/left', ''), '01': ('gray/right', '00'), '02': ('color/left', ''), '03': ('color/right', '02')}
 _OBJECT_CAMERAS = {'2': ('left', ''), '3': ('right', '2')}
-_BASE_FRAME, _IMU_FRAME, _LIDAR_FRAME, _ODOM_FRAME = 'base_link', 'imu', 'velodyne', 'odom'
+BASE_FRAME, LIDAR_FRAME, ODOM_FRAME = 'base_link', 'velodyne', 'odom'
+LIDAR_TOPIC, ODOMETRY_TOPIC = '/velodyne/points', '/odometry'
+_IMU_FRAME = 'imu'
 # Heights above the ground, metres, from the sensor setup of the car (Geiger et al. 2013, figure 3).
 _IMU_HEIGHT, _LIDAR_HEIGHT = 0.93, 1.73
 _SWEEP_NS = 100_000_000
@@ -147,8 +150,8 @@ def import_kitti_object(
             projection = matrix(values, (f'P{number}',), (3, 4), calibration)
             camera = cameras[number] = rectified_camera(projection, rectification, reference)
             frame = f'camera_{name}_{side}_optical'
-            transforms.append((lidar_frame, frame, invert(camera.camera_from_velodyne)))
-            offset = _offset(camera, cameras.get(left))
+            transforms.append((lidar_frame, frame, invert(camera.camera_from_rig)))
+            offset = offset_from_left(camera, cameras.get(left))
             jobs.append(images.job(f'/camera/color/{side}', frame, camera.matrix, image, stamp, offset_x=offset))
         jobs.append(_scan_job(scan, lidar_frame, stamp - _SWEEP_NS // 2, stamp + _SWEEP_NS // 2, notes))
     return write_bag(jobs, transforms, notes, f'KITTI {folder.name}', out, overwrite, progress)
@@ -182,11 +185,11 @@ class _RawDrive:
 
     def transforms(self) -> list[tuple[str, str, np.ndarray]]:
         """Static transforms: parent, child, (4, 4) parent from child."""
-        transforms = [(_BASE_FRAME, _LIDAR_FRAME, self._base_from_lidar)]
+        transforms = [(BASE_FRAME, LIDAR_FRAME, self._base_from_lidar)]
         if self._base_from_imu is not None:
-            transforms.append((_BASE_FRAME, _IMU_FRAME, self._base_from_imu))
+            transforms.append((BASE_FRAME, _IMU_FRAME, self._base_from_imu))
         return transforms + [
-            (_LIDAR_FRAME, _optical_frame(number), invert(self._cameras[number].camera_from_velodyne))
+            (LIDAR_FRAME, _optical_frame(number), invert(self._cameras[number].camera_from_rig))
             for number in self.images
         ]
 
@@ -199,17 +202,14 @@ class _RawDrive:
                 camera = self._cameras[number]
                 jobs.append(images.job(f'/camera/{name}', _optical_frame(number), camera.matrix, path,
                                        self._image_stamp(number, index), self._sizes[number],
-                                       _offset(camera, self._cameras.get(left))))
+                                       offset_from_left(camera, self._cameras.get(left))))
         for index, path in self.scans.items():
-            jobs.append(_scan_job(path, _LIDAR_FRAME, *self._sweep(index), self.notes))
+            jobs.append(_scan_job(path, LIDAR_FRAME, *self._sweep(index), self.notes))
         return jobs + self._odometry_jobs()
 
     def _files(self, inside: str, suffixes: tuple[str, ...]) -> dict[int, Path]:
-        folder = self.folder / inside
-        if not folder.is_dir():
-            return {}
-        files = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes and path.stem.isdigit()]
-        return {int(path.stem): path for path in files if int(path.stem) in self._range}
+        files = numbered_files(self.folder / inside, suffixes)
+        return {number: path for number, path in files.items() if number in self._range}
 
     def _read_calibration(self, given: Path | None) -> None:
         places = [given] if given else [self.folder, self.folder.parent]
@@ -275,7 +275,7 @@ class _RawDrive:
 
     def _image_stamp(self, number: str, index: int) -> int:
         if self._nominal:
-            return _nominal(index)
+            return nominal_ns(index)
         if index in self.scans:
             start, end = self._sweep(index)
             return (start + end) // 2
@@ -283,7 +283,7 @@ class _RawDrive:
 
     def _sweep(self, index: int) -> tuple[int, int]:
         """Start and end of a sweep, ns."""
-        middle = _nominal(index) if self._nominal else self._stamp('velodyne_points/timestamps', index)
+        middle = nominal_ns(index) if self._nominal else self._stamp('velodyne_points/timestamps', index)
         names = ('velodyne_points/timestamps_start', 'velodyne_points/timestamps_end')
         if not self._nominal and all(name in self._stamps for name in names):
             start, end = (self._stamp(name, index) for name in names)
@@ -303,20 +303,20 @@ class _RawDrive:
         map_from_odom = oxts_pose(first, first[0]) @ invert(self._base_from_imu)
 
         def job(index: int, path: Path) -> Job:
-            stamp = _nominal(index) if self._nominal else self._stamp('oxts/timestamps', index)
+            stamp = nominal_ns(index) if self._nominal else self._stamp('oxts/timestamps', index)
 
             def write(writer: BagWriter) -> None:
                 packet = read_oxts(path)
                 pose = invert(map_from_odom) @ oxts_pose(packet, first[0]) @ invert(self._base_from_imu)
                 message = fill_odometry(
-                    writer.message('nav_msgs/msg/Odometry'), Pose(stamp, pose, _ODOM_FRAME, _BASE_FRAME)
+                    writer.message('nav_msgs/msg/Odometry'), Pose(stamp, pose, ODOM_FRAME, BASE_FRAME)
                 )
                 linear, angular = message.twist.twist.linear, message.twist.twist.angular
                 turn = packet[17:20]
                 velocity = packet[8:11] - np.cross(turn, self._base_from_imu[:3, 3])
                 linear.x, linear.y, linear.z = map(float, velocity)
                 angular.x, angular.y, angular.z = map(float, turn)
-                writer.write('/odometry', message, stamp)
+                writer.write(ODOMETRY_TOPIC, message, stamp)
 
             return Job(stamp, write)
 
@@ -326,13 +326,9 @@ class _RawDrive:
 def _scan_job(path: Path, frame: str, start_ns: int, end_ns: int, notes: list[str]) -> Job:
     def read() -> LidarScan:
         points, reflectance = read_scan(path)
-        found = infer_rings(points)
-        if found is None and NO_RINGS not in notes:
-            notes.append(NO_RINGS)
-        ring = None if found is None else found[0]
-        return LidarScan(start_ns, points, frame, _point_times(points, end_ns - start_ns), ring, reflectance)
+        return lidar_scan(start_ns, points, frame, notes, _point_times(points, end_ns - start_ns), reflectance)
 
-    return scan_job(read, end_ns, '/velodyne/points')
+    return scan_job(read, end_ns, LIDAR_TOPIC)
 
 
 def _point_times(points: np.ndarray, duration_ns: int) -> np.ndarray:
@@ -343,15 +339,6 @@ def _point_times(points: np.ndarray, duration_ns: int) -> np.ndarray:
     x, y = points[:, 0].astype(np.float64), points[:, 1].astype(np.float64)
     share = (np.arctan2(y, x) + np.pi) / (2 * np.pi)
     return (np.rint(np.nan_to_num(share, nan=0.5) * (duration_ns / _TIME_STEP_NS)) * _TIME_STEP_NS).astype(np.int32)
-
-
-def _nominal(index: int) -> int:
-    return NOMINAL_START_NS + index * _SWEEP_NS
-
-
-def _offset(camera: RectifiedCamera, left: RectifiedCamera | None) -> float:
-    """Where the left camera of a pair stands in the frame of its right one, along x, metres."""
-    return 0.0 if left is None else camera.offset_x - left.offset_x
 
 
 def _optical_frame(number: str) -> str:

@@ -1,4 +1,4 @@
-"""Files of the KITTI recordings: calibration, timestamps, scans, oxts packets.
+"""Files of the KITTI recordings: calibration, timestamps, scans, oxts packets, tables.
 
 Source: the readme and the development kit of the raw recordings (cvlibs.net/datasets/kitti); Geiger et al. 2013.
 """
@@ -25,12 +25,13 @@ class RectifiedCamera:
 
     Attributes:
         matrix: (3, 3) float64 pinhole matrix.
-        camera_from_velodyne: (4, 4) float64, metres, to the optical frame of this camera.
+        camera_from_rig: (4, 4) float64, metres, from the frame in which the reference camera was placed (that of the
+            lidar, as a rule) to the optical frame of this camera.
         offset_x: metres, position of the reference camera along x in this camera's frame.
     """
 
     matrix: np.ndarray
-    camera_from_velodyne: np.ndarray
+    camera_from_rig: np.ndarray
     offset_x: float
 
 
@@ -78,9 +79,7 @@ def rigid_4x4(rotation: np.ndarray, translation: np.ndarray | None = None) -> np
     return result
 
 
-def rectified_camera(
-    projection: np.ndarray, rectification: np.ndarray, camera_from_velodyne: np.ndarray
-) -> RectifiedCamera:
+def rectified_camera(projection: np.ndarray, rectification: np.ndarray, camera_from_rig: np.ndarray) -> RectifiedCamera:
     """Resolve ``pixel = P R_rect Tr X`` into a pinhole and the pose of its optical frame.
 
     P = K [I | t]: a camera whose axes are those of the rectified reference camera, and which stands at -t.
@@ -88,12 +87,47 @@ def rectified_camera(
     Args:
         projection: (3, 4) P of this camera.
         rectification: (3, 3) R_rect of the reference camera.
-        camera_from_velodyne: (4, 4) of the reference camera before the rectification.
+        camera_from_rig: (4, 4) of the reference camera before the rectification.
     """
     pinhole = projection[:, :3]
     offset = np.linalg.solve(pinhole, projection[:, 3])
-    pose = rigid_4x4(np.eye(3), offset) @ rigid_4x4(rectification) @ camera_from_velodyne
+    pose = rigid_4x4(np.eye(3), offset) @ rigid_4x4(rectification) @ camera_from_rig
     return RectifiedCamera(pinhole, pose, float(offset[0]))
+
+
+def offset_from_left(camera: RectifiedCamera, left: RectifiedCamera | None) -> float:
+    """Where the left camera of a pair stands in the frame of its right one, along x, metres; 0 for a left camera."""
+    return 0.0 if left is None else camera.offset_x - left.offset_x
+
+
+def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
+    """Files that are named by the number of their frame, in order; none where there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    return {
+        int(path.stem): path for path in sorted(folder.iterdir()) if path.suffix in suffixes and path.stem.isdigit()
+    }
+
+
+def read_table(path: Path, columns: int) -> np.ndarray:
+    """Read rows of numbers.
+
+    Returns:
+        (N, columns) float64.
+
+    Raises:
+        RecordingError: the file cannot be read, or a row holds something else.
+    """
+    rows = []
+    for number, line in enumerate(_text(path).rstrip().splitlines(), start=1):
+        try:
+            row = [float(word) for word in line.split()]
+        except ValueError as error:
+            raise RecordingError(f'{path}: row {number}: {error}; expected {columns} numbers') from error
+        if len(row) != columns or not np.isfinite(row).all():
+            raise RecordingError(f'{path}: row {number} has {len(row)} numbers, expected {columns} finite ones')
+        rows.append(row)
+    return np.array(rows, dtype=np.float64).reshape(-1, columns)
 
 
 def read_timestamps(path: Path) -> list[int | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from depth_ros.bags.frames import import_frames, read_split
 from depth_ros.bags.importing import COMPRESSIONS
 from depth_ros.bags.kitti import import_kitti_object, import_kitti_raw
+from depth_ros.bags.kitti_odometry import import_kitti_odometry
 from depth_ros.errors import RecordingError
 
 
@@ -22,11 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     raw.add_argument('--calibration', type=Path, metavar='DIR', help='folder of calib_cam_to_cam.txt and the like')
     moments = kinds.add_parser('kitti-object', help='frames of the KITTI object benchmark: independent moments')
     moments.add_argument('folder', type=Path, metavar='DIR', help='folder of image_2, velodyne and calib')
+    sequence = kinds.add_parser('kitti-odometry', help='a sequence of the KITTI odometry benchmark')
+    sequence.add_argument(
+        'folder', type=Path, metavar='DIR', help='folder of calib.txt and image_2, image_0 or image_l'
+    )
     frames = kinds.add_parser('frames', help='folders of image.jpg, calib.json and points.npz: independent moments')
     frames.add_argument('folders', type=Path, nargs='*', metavar='DIR', help='a frame, or a folder with frames below')
     frames.add_argument('--splits', type=Path, metavar='FILE', help='in their place: JSON file of lists of frames')
     frames.add_argument('--split', metavar='NAME', help='which of the lists')
-    for kind in (raw, moments, frames):
+    for kind in (raw, moments, sequence, frames):
         kind.add_argument('--out', type=Path, required=True, metavar='BAG', help='folder of the bag to write')
         kind.add_argument(
             '--compressed',
@@ -55,6 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
             )
         elif arguments.kind == 'kitti-object':
             report = import_kitti_object(arguments.folder, arguments.out, progress=progress.show, **common)
+        elif arguments.kind == 'kitti-odometry':
+            report = import_kitti_odometry(arguments.folder, arguments.out, progress=progress.show, **common)
         else:
             report = import_frames(_folders(arguments), arguments.out, progress=progress.show, **common)
     size = sum(path.stat().st_size for path in arguments.out.iterdir())

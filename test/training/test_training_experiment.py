@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,18 +18,23 @@ pytest.importorskip('lightning', reason='training needs lightning')
 
 from training_scenes import pose, render
 
+from depth_ros.bags.kitti_odometry import import_kitti_odometry
 from depth_ros.errors import SettingsError
 from depth_ros.types import Camera
 from depth_ros_training.cli.main import main
 from depth_ros_training.data.store import SampleFolder
+from depth_ros_training.experiments import semi_supervised as experiment
 from depth_ros_training.experiments.cells import Cell, claim, results, run_cells
 from depth_ros_training.experiments.semi_supervised import (
     cell_settings,
     divided,
     find_arms,
     make_cells,
+    more_stereo,
+    run_cell,
     shrunk,
     store_arm,
+    store_more_stereo,
     training_samples,
 )
 from depth_ros_training.experiments.table import claims, markdown
@@ -81,11 +87,54 @@ def frames(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def stored(frames, tmp_path_factory):
+def arm_folder(frames, tmp_path_factory):
     out = tmp_path_factory.mktemp('stored')
     store_arm(find_arms([frames])[0], out)
-    folder = SampleFolder(out / 'data' / 'real' / 'train')
+    return out
+
+
+@pytest.fixture(scope='module')
+def stored(arm_folder):
+    folder = SampleFolder(arm_folder / 'data' / 'real' / 'train')
     return [folder[number] for number in range(len(folder))]
+
+
+def write_grey_drive(folder, seeds, right):
+    """A bag of grey images with lidar."""
+    cameras = (('image', 'image_0'), ('right', 'image_1'))[: 1 + right]
+    for name in ('velodyne', *(camera for _, camera in cameras)):
+        (folder / name).mkdir(parents=True)
+    for number, seed in enumerate(seeds):
+        frame = folder / 'frames' / str(number)
+        write_frame(frame, seed, '')
+        for name, camera in cameras:
+            grey = cv2.imread(str(frame / f'{name}.jpg'), cv2.IMREAD_GRAYSCALE)
+            cv2.imwrite(str(folder / camera / f'{number:06d}.png'), grey)
+        np.load(frame / 'points.npz')['points'].tofile(folder / 'velodyne' / f'{number:06d}.bin')
+    offset = np.array([[-CAMERA.fx * BASELINE], [0], [0]])
+    text = []
+    for name, matrix in (
+        ('P0', np.hstack([CAMERA.matrix, 0 * offset])), ('P1', np.hstack([CAMERA.matrix, offset])),
+        ('Tr', np.hstack([np.transpose(LIDAR_FROM_CAMERA), 0 * offset])),
+    ):  # fmt: skip
+        text.append(f'{name}: ' + ' '.join(map(str, matrix.ravel())))
+    (folder / 'calib.txt').write_text('\n'.join(text))
+    import_kitti_odometry(folder, folder / 'bag' / folder.name)
+    return folder / 'bag' / folder.name
+
+
+def prepare(out, *bags):
+    arguments = ['--out', str(out), '--jobs', '1', '--poses', 'none', '--split', 'time', '--gap', '0']
+    assert main(['prepare', *map(str, bags), *arguments]) == 0
+    return out
+
+
+@pytest.fixture(scope='module')
+def grey(tmp_path_factory):
+    """A dataset of two grey drives, both with lidar: 6 frames with right images in all splits, 6 without."""
+    folder = tmp_path_factory.mktemp('grey')
+    with_right = write_grey_drive(folder / 'pairs', range(6), True)
+    return prepare(folder / 'dataset', with_right, write_grey_drive(folder / 'singles', range(6), False))
 
 
 def facts(mode, lidar=20, points=100, seed=0):
@@ -154,6 +203,144 @@ def test_shuffling_gives_every_frame_the_right_image_of_another(stored):
         taken += same
         assert len(left.points) == len(right.points)
     assert sorted(taken) == list(range(8))
+
+
+class Stopped(Exception):
+    """In place of training."""
+
+
+def shown(monkeypatch, arm_folder, folder, of_cell, more):
+    """What a cell would be trained on: samples by the name of the part."""
+    def stop(*_, **__):
+        raise Stopped
+
+    monkeypatch.setattr(experiment, 'fit', stop)
+    with pytest.raises(Stopped):
+        run_cell(Cell('cell', of_cell), folder, arm_folder, 10, 'conv', {}, more)
+    parts = {}
+    for name in ('labelled', 'unlabelled'):
+        if (folder / name).exists():
+            part = SampleFolder(folder / name)
+            parts[name] = [part[number] for number in range(len(part))]
+    return parts
+
+
+@pytest.fixture(scope='module')
+def further(grey, tmp_path_factory):
+    return store_more_stereo([grey], tmp_path_factory.mktemp('further'))
+
+
+def test_further_frames_are_all_those_with_a_right_image_and_have_nothing_else(grey, further):
+    facts_of_more = more_stereo([grey], {})
+    assert (facts_of_more['frames'], facts_of_more['recordings']) == (6, ['pairs'])
+    samples = SampleFolder(further)
+    assert [samples[number].name for number in range(len(samples))] == [f'pairs/{number:010d}' for number in range(6)]
+    for number in range(6):
+        sample = samples[number]
+        assert (len(sample.points), len(sample.ring), sample.truth) == (0, 0, None)
+        assert sample.image.shape[1] == sample.others[0].image.shape[1] == 256
+        assert sample.others[0].camera_from_reference[0, 3] == pytest.approx(-BASELINE)
+        for image in (sample.image, sample.others[0].image):
+            assert image.std() > 10
+            assert np.ptp(image, axis=2).max() <= 2, 'grey'
+        assert len(sample.others) == 1
+
+
+@pytest.mark.parametrize('share', [20, 100])
+def test_further_frames_join_all_that_learns_from_images_and_nothing_else(
+    monkeypatch, arm_folder, further, tmp_path, share
+):
+    names = {f'pairs/{number:010d}' for number in range(6)}
+    for mode, counts in (('supervised', [0]), ('self', [6]), ('semi', [0, 6]), ('shuffled', [0, 6])):
+        of_cell = facts(mode, *((0, 0) if mode == 'self' else (share,)))
+        without, beside = (
+            shown(monkeypatch, arm_folder, tmp_path / f'{mode}_{number}', of_cell, more)
+            for number, more in enumerate((None, further))
+        )
+        assert [len({sample.name for sample in part} & names) for part in beside.values()] == counts
+        assert beside.keys() == without.keys()
+        for name, part in beside.items():
+            # What the arm itself gives stays, and comes first.
+            for sample, other in zip(part, without[name], strict=False):
+                assert sample.name == other.name
+                assert np.array_equal(sample.points.depth, other.points.depth)
+                assert np.array_equal(sample.others[0].image, other.others[0].image)
+            added = part[len(without[name]) :]
+            assert {sample.name for sample in added} == (names if name == 'unlabelled' else set())
+            assert count_lidar(added) == 0
+        if 'unlabelled' in beside:
+            assert count_lidar(beside['unlabelled']) == 0
+
+
+def test_shuffling_takes_their_right_images_from_further_frames_too(monkeypatch, arm_folder, further, tmp_path):
+    for seed in range(4):
+        parts = shown(monkeypatch, arm_folder, tmp_path / str(seed), facts('shuffled', seed=seed), further)
+        originals = SampleFolder(further)
+        originals = {originals[number].name: originals[number] for number in range(len(originals))}
+        taken = set()
+        for sample in parts['unlabelled'][-6:]:
+            error = {
+                name: np.abs(original.others[0].image.astype(int) - sample.others[0].image).mean()
+                for name, original in originals.items()
+            }
+            nearest = min(error, key=error.get)
+            assert error[nearest] < 3, 'one of them, but for compression'
+            assert nearest != sample.name
+            assert np.abs(originals[sample.name].image.astype(int) - sample.image).mean() < 3
+            taken.add(nearest)
+        assert taken == set(originals)
+
+
+def test_further_frames_are_part_of_what_an_experiment_is(frames, grey, tmp_path, capsys, monkeypatch):
+    trained_on = []
+
+    def fit(system, settings, folder, *rest, **options):
+        trained_on.append(len(SampleFolder(folder / 'unlabelled')))
+        return whole_fit(system, settings, folder, *rest, **options)
+
+    whole_fit = experiment.fit
+    monkeypatch.setattr(experiment, 'fit', fit)
+    command = ['experiment', 'semi_supervised', '--data', str(frames), '--out', str(tmp_path / 'out'), *TINY]
+    command += ['--cells', 'real_self_*']
+    changed = tmp_path / 'dataset'
+    shutil.copytree(grey, changed)
+    further = ['--more-stereo', str(changed)]
+    assert main([*command, *further]) == 0
+    table = capsys.readouterr().out
+    assert '1 of 16 cells are done' in table
+    assert '--more-stereo dataset --seeds 1' in table
+    assert '6 frames of 1 further recordings join, without lidar' in table
+    assert main([*command, *further]) == 0
+    assert trained_on == [8 + 6]
+    index = (changed / 'index.jsonl').read_text()
+    of_another = index.replace('image_03/data/0000000000', 'image_03/data/0000000001')
+    assert of_another != index
+    (changed / 'index.jsonl').write_text(of_another)
+    for others in ([], ['--more-stereo', str(grey)], further):
+        capsys.readouterr()
+        assert main([*command, *others]) == 2
+        assert 'holds an experiment that differs in more_stereo' in capsys.readouterr().err
+
+
+def test_bad_further_frames_get_one_line(frames, grey, tmp_path, capsys):
+    def line(*datasets):
+        command = ['experiment', 'semi_supervised', '--data', str(frames), '--out', str(tmp_path / 'out'), *TINY]
+        assert main([*command, '--more-stereo', *map(str, datasets)]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len([text for text in lines if 'bringing' not in text]) == 1
+        return lines[-1]
+
+    bags = grey.parent
+    (tmp_path / 'd_drive_0002').symlink_to(bags / 'pairs' / 'bag' / 'pairs')
+    judging = prepare(tmp_path / 'judging', tmp_path / 'd_drive_0002')
+    single = prepare(tmp_path / 'single', bags / 'singles' / 'bag' / 'singles')
+    capsys.readouterr()
+    assert 'is no whole dataset' in line(tmp_path)
+    assert 'is named twice' in line(grey, grey.parent / 'pairs' / '..' / 'dataset')
+    assert '0 frames of' in line(grey, single)
+    assert 'd_drive_0002 of' in line(judging)
+    assert 'would train and judge; leave out what real is judged on' in line(grey, judging)
+    assert not (tmp_path / 'out' / 'data' / 'more_stereo').exists()
 
 
 def test_smaller_images_keep_their_geometry(stored):

@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder; run it again to go on')
     parser.add_argument(
+        '--more-stereo', type=Path, nargs='+', default=[], metavar='DATASET',
+        help='prepared datasets; those of their frames that have a right image join, without lidar, where right images '
+        'are learned from',
+    )  # fmt: skip
+    parser.add_argument(
         '--minutes', type=float, default=120.0, help='for all cells; says how many steps each gets (default: 120)'
     )
     parser.add_argument('--steps', type=int, default=0, metavar='N', help='steps per cell instead')
@@ -69,6 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     changes = _changes(arguments.set)
     print('bringing the images to size', file=sys.stderr, flush=True)
     stored = {arm.name: experiment.store_arm(arm, out) for arm in arms}
+    more = experiment.more_stereo(arguments.more_stereo, stored) if arguments.more_stereo else None
 
     def decide() -> dict[str, object]:
         print('measuring how long a step takes here', file=sys.stderr, flush=True)
@@ -78,15 +84,17 @@ def run(arguments: argparse.Namespace) -> None:
 
     facts = grid.claim(out, {
         'experiment': arguments.experiment, 'arms': stored, 'num_seeds': arguments.seeds, 'encoder': arguments.encoder,
-        'minutes': arguments.minutes, 'steps_asked_for': arguments.steps, 'settings': changes,
+        'minutes': arguments.minutes, 'steps_asked_for': arguments.steps, 'settings': changes, 'more_stereo': more,
     }, decide)  # fmt: skip
+    more_samples = experiment.store_more_stereo(arguments.more_stereo, out) if more else None
     print(
         f'{len(chosen)} cells of {facts["steps"]} steps, {facts["pace"]["step"]:.3f} s each with one thread, {jobs} at '
         'a time', file=sys.stderr, flush=True,
     )  # fmt: skip
     work = functools.partial(
-        experiment.run_cell, out=out, steps=facts['steps'], encoder=arguments.encoder, changes=changes
-    )
+        experiment.run_cell, out=out, steps=facts['steps'], encoder=arguments.encoder, changes=changes,
+        more=more_samples,
+    )  # fmt: skip
     try:
         grid.run_cells(chosen, out, work, jobs, functools.partial(print, file=sys.stderr, flush=True))
     except KeyboardInterrupt:
@@ -124,6 +132,8 @@ def _write(arguments: argparse.Namespace, cells: list, facts: dict) -> None:
     found = grid.results(cells, out)
     names = ' '.join(path.name for path in arguments.data)
     command = f'depth_ros_training experiment {arguments.experiment} --data {names} --out {out.name}'
+    if arguments.more_stereo:
+        command += f' --more-stereo {" ".join(path.name for path in arguments.more_stereo)}'
     command += f' --seeds {arguments.seeds} --encoder {arguments.encoder}'
     if arguments.steps:
         command += f' --steps {arguments.steps}'

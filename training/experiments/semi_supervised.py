@@ -7,9 +7,10 @@ all frames, or from both; it is judged by exact depth on recordings that it neve
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,30 +147,97 @@ def store_arm(arm: Arm, out: Path) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {'path': str(arm.path)}
     for part in ('train', 'test'):
-        folder = out / 'data' / arm.name / part
-        try:
-            stored = SampleFolder(folder)
-        except RecordingError:
-            samples = _samples(arm.path, part)
-            count = 0
-            with SampleWriter(folder) as writer:
-                for sample in samples:
-                    writer.add(shrunk(sample, _WIDTH))
-                    count += 1
-            stored = SampleFolder(folder)
+        stored = _stored(out / 'data' / arm.name / part, functools.partial(_samples, arm.path, part))
         if not len(stored):
             what = 'a right image and lidar to train on' if part == 'train' else 'exact depth to judge by'
             raise RecordingError(f'no frame of {str(arm.path)!r} has {what}')
         facts[part] = {
             'frames': len(stored), 'recordings': sorted(stored.groups), 'fingerprint': stored.fingerprint,
         }  # fmt: skip
-    both = sorted(set(facts['train']['recordings']) & set(facts['test']['recordings']))
-    if both:
-        raise RecordingError(
-            f'{", ".join(both)} of {str(arm.path)!r} would train and judge; split by recording '
-            '(`depth_ros_training prepare --split recording`)'
-        )
+    _keep_apart(
+        facts['train']['recordings'], facts['test']['recordings'], arm.path,
+        'split by recording (`depth_ros_training prepare --split recording`)',
+    )  # fmt: skip
     return facts
+
+
+def more_stereo(paths: Sequence[Path], stored: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Look at datasets whose frames with a right image are to join what all arms learn from images.
+
+    Args:
+        paths: prepared datasets; frames of all their splits count, since none of them judges.
+        stored: what ``store_arm`` says of each arm.
+
+    Returns:
+        ``datasets`` (path to fingerprint), ``frames``, ``recordings``.
+
+    Raises:
+        RecordingError: a folder is no dataset, has too few frames with a right image, or one that judges an arm.
+        SettingsError: a dataset is named twice.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise SettingsError(f'a dataset of {", ".join(map(str, paths))} is named twice, expected each once')
+    facts: dict[str, Any] = {'datasets': {}, 'frames': 0, 'recordings': []}
+    for path in paths:
+        dataset = DatasetFolder(path)
+        pairs = _pairs(dataset)
+        if len(pairs) < 2:  # the control gives each the right image of another one
+            raise RecordingError(f'{len(pairs)} frames of {str(path)!r} have a right image, expected at least 2')
+        names = sorted({dataset.entry(number)['recording'] for number in pairs})
+        for arm, of_arm in stored.items():
+            _keep_apart(names, of_arm['test']['recordings'], path, f'leave out what {arm} is judged on')
+        facts['datasets'][str(path)] = dataset.fingerprint
+        facts['frames'] += len(pairs)
+        facts['recordings'] += names
+    return facts
+
+
+def store_more_stereo(paths: Sequence[Path], out: Path) -> Path:
+    """Bring the frames with a right image of some datasets to the size of the experiment, once.
+
+    Args:
+        paths: the datasets.
+        out: folder of the experiment; ``claim`` sees to it that they are always the same.
+
+    Returns:
+        Folder of the samples, which have neither lidar nor true depth.
+
+    Raises:
+        RecordingError: an image cannot be read.
+        OutputError: they cannot be written.
+    """
+    folder = out / 'data' / 'more_stereo'
+    _stored(folder, functools.partial(_blind_pairs, paths))
+    return folder
+
+
+def _blind_pairs(paths: Sequence[Path]) -> Iterator[Sample]:
+    for path in paths:
+        dataset = DatasetFolder(path)
+        for number in _pairs(dataset):
+            yield _blind(dataclasses.replace(dataset[number], truth=None))
+
+
+def _pairs(dataset: DatasetFolder) -> list[int]:
+    return [number for number in range(len(dataset)) if 'P' in dataset.entry(number)['classes']]
+
+
+def _keep_apart(training: Sequence[str], judging: Sequence[str], path: Path, todo: str) -> None:
+    both = sorted(set(training) & set(judging))
+    if both:
+        raise RecordingError(f'{", ".join(both)} of {str(path)!r} would train and judge; {todo}')
+
+
+def _stored(folder: Path, read: Callable[[], Iterable[Sample]]) -> SampleFolder:
+    """Samples at the size of the experiment; those that are not there are read and written."""
+    try:
+        return SampleFolder(folder)
+    except RecordingError:
+        samples = read()
+        with SampleWriter(folder) as writer:
+            for sample in samples:
+                writer.add(shrunk(sample, _WIDTH))
+    return SampleFolder(folder)
 
 
 def _samples(path: Path, part: str) -> list[Sample]:
@@ -275,15 +343,23 @@ def _blind(sample: Sample) -> Sample:
     return dataclasses.replace(sample, points=empty_points(), ring=np.zeros(0, np.int16))
 
 
-def divided(chosen: Sequence[Sample]) -> dict[str, list[Sample]]:
+def divided(chosen: Sequence[Sample], more: Sequence[Sample] = ()) -> dict[str, list[Sample]]:
     """Divide the samples of a cell into ``labelled`` ones and ``unlabelled`` ones, which are without lidar.
 
     Where all have lidar, the unlabelled ones are the same without: so modes differ in what lidar tells, and not in how
-    much images count beside it.
+    much images count beside it. Those of ``--more-stereo`` join them and never take their place: with lidar on all
+    frames a cell would else learn from right images of others alone.
+
+    Args:
+        chosen: samples of the arm, as the cell has them.
+        more: those of ``--more-stereo``, likewise.
+
+    Returns:
+        The two parts.
     """
     labelled = [sample for sample in chosen if len(sample.points)]
     unlabelled = [sample for sample in chosen if not len(sample.points)]
-    return {'labelled': labelled, 'unlabelled': unlabelled or [_blind(sample) for sample in labelled]}
+    return {'labelled': labelled, 'unlabelled': [*(unlabelled or [_blind(sample) for sample in labelled]), *more]}
 
 
 def _folders(facts: Mapping[str, Any]) -> list[str]:
@@ -337,8 +413,19 @@ def num_steps(pace: Pace, minutes: float, jobs: int, num_cells: int) -> int:
     return int(np.clip(_BUSY * 60 * minutes * jobs / (num_cells * pace.step), *_STEPS))
 
 
-def run_cell(cell: Cell, folder: Path, out: Path, steps: int, encoder: str, changes: Mapping[str, Any]) -> dict:
+def run_cell(
+    cell: Cell, folder: Path, out: Path, steps: int, encoder: str, changes: Mapping[str, Any], more: Path | None = None
+) -> dict:
     """Train a cell, or go on with it, and judge it.
+
+    Args:
+        cell: the cell.
+        folder: its folder.
+        out: folder of the experiment.
+        steps: how many.
+        encoder: ``network.encoder``.
+        changes: further differences of the settings.
+        more: samples of ``store_more_stereo``, which join those of the arm.
 
     Returns:
         ``FIGURES`` over all pixels with exact depth up to 80 m, and what they were made from.
@@ -346,7 +433,8 @@ def run_cell(cell: Cell, folder: Path, out: Path, steps: int, encoder: str, chan
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     data = out / 'data' / cell.facts['arm']
-    with_lidar = _write(folder, SampleFolder(data / 'train'), cell.facts)
+    further = SampleFolder(more) if more else ()
+    with_lidar = _write(folder, SampleFolder(data / 'train'), cell.facts, further)
     settings = cell_settings(cell.facts, steps, encoder, changes)
     fit(SemiSupervisedSystem, settings, folder, folder / 'run', progress=False)
     network, header = load_checkpoint(folder / 'run' / 'last.safetensors')
@@ -358,11 +446,14 @@ def run_cell(cell: Cell, folder: Path, out: Path, steps: int, encoder: str, chan
     return {**figures, 'steps': header['step'], 'frames_with_lidar': with_lidar, 'test_frames': len(test)}
 
 
-def _write(folder: Path, samples: Sequence[Sample], facts: Mapping[str, Any]) -> int:
+def _write(
+    folder: Path, samples: Sequence[Sample], facts: Mapping[str, Any], more: Sequence[Sample] = ()
+) -> int:
     """Write the samples of a cell; returns how many have lidar."""
     samples = [samples[number] for number in range(len(samples))]
+    without_lidar = {**facts, 'frames': 0, 'points': 0}
     parts = {
-        **divided(training_samples(samples, facts)),
+        **divided(training_samples(samples, facts), training_samples(more, without_lidar)),
         # Training wants something to validate on; nothing is chosen by it.
         'validation': [dataclasses.replace(_with_rings(samples), others=())],
     }

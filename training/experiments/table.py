@@ -60,6 +60,12 @@ def markdown(cells: Sequence[Cell], found: Results, facts: Mapping[str, Any], co
             seeds = f'{len(done)} of {len(groups[key])}'
             lines.append(f'| {_lidar(*key[:2])} | {_NAMES[key[2]]} | {seeds} | {" | ".join(texts)} |')
         lines += ['', *(f'- {text}' for text in claims(arm, cells, found)), '']
+    more = facts.get('more_stereo')
+    if more:
+        lines += [
+            f'Where right images are learned from, {more["frames"]} frames of {len(more["recordings"])} further '
+            'recordings join, without lidar.', '',
+        ]  # fmt: skip
     pace = facts['pace']
     seeds = ', '.join(map(str, range(facts['num_seeds'])))
     budget = '' if facts['steps_asked_for'] else (
