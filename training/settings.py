@@ -47,6 +47,7 @@ class DataSettings:
         64, 'Most images, evenly spread, that are taken of validation, and as many of held_out.', ge=1, le=100_000
     )
     held_out: list[str] = param([], 'Recordings (drives, scenes) that move from training to validation.')
+    left_out: list[str] = param([], 'Recordings of the sources that are neither trained nor validated on.')
     crop_height: int = param(224, 'Height of training crops, a multiple of 32.', unit='px', ge=STRIDE, le=2048)
     crop_width: int = param(480, 'Width of training crops, a multiple of 32.', unit='px', ge=STRIDE, le=4096)
     batch: int = param(8, 'Samples per step, over all processes together.', ge=1, le=4096)
@@ -165,7 +166,11 @@ class RunSettings:
     steps_per_epoch: int = param(
         250, 'Steps between validations and saves; an interrupted run resumes at the last save.', ge=1, le=1_000_000
     )
-    precision: str = param('bf16-mixed', 'Precision of the layers.', choices=('32-true', 'bf16-mixed', '16-mixed'))
+    precision: str = param(
+        'auto',
+        'Precision of the layers; auto = bf16-mixed where GPU or CPU computes in it, else 32-true.',
+        choices=('auto', '32-true', 'bf16-mixed', '16-mixed'),
+    )
     seed: int = param(0, 'Seed of the weights and of the order and variation of the samples.', ge=0, le=2**31 - 1)
     threads: int = param(0, 'CPU threads of the layers per process; 0 = as torch chooses.', ge=0, le=1024)
     system: str = param(

@@ -27,7 +27,7 @@ from depth_ros_training.cli import score_command
 from depth_ros_training.cli.main import main
 from depth_ros_training.data.sample import split_points
 from depth_ros_training.data.store import SampleFolder
-from depth_ros_training.engine.fit import fit
+from depth_ros_training.engine.fit import _precision, fit
 from depth_ros_training.engine.system import predict
 from depth_ros_training.engine.validation import NUM_SUMS, Cases, figures, score
 from depth_ros_training.settings import load
@@ -112,6 +112,24 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, steps):
     assert len(scores[0]) == -(-steps // 3)
 
 
+@pytest.mark.parametrize(
+    ('cuda', 'native', 'capabilities', 'expected'),
+    [
+        (True, True, {}, 'bf16-mixed'),
+        (True, False, {'avx512_bf16': True}, '32-true'),
+        (False, True, {'avx2': True, 'avx512_bf16': False}, '32-true'),
+        (False, False, {'avx512_bf16': True}, 'bf16-mixed'),
+        (False, False, {'amx_bf16': True}, 'bf16-mixed'),
+    ],
+)
+def test_bf16_is_trained_in_only_where_it_is_computed_in(monkeypatch, cuda, native, capabilities, expected):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: native or including_emulation)
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: capabilities, raising=False)
+    assert _precision('auto') == expected
+    assert _precision('16-mixed') == '16-mixed'
+
+
 def test_the_best_are_kept_and_the_figures_with_them(data):
     fit(SupervisedSystem, settings_of(data, run__steps=9), data, data / 'out', progress=False)
     assert len(list((data / 'out').glob('step_*.safetensors'))) == 2
@@ -125,6 +143,7 @@ def test_the_best_are_kept_and_the_figures_with_them(data):
         sums.setdefault(case.thinning, np.zeros(NUM_SUMS))
         sums[case.thinning] += score(*predict(network.eval(), case, torch.device('cpu')), case.withheld)
     assert facts['std_correction'] != pytest.approx(1, abs=0.01)
+    assert facts['training']['settings']['run']['precision'] == _precision('auto')
     for name, value in figures(sums).items():
         assert facts['validation'][name] == pytest.approx(value, rel=1e-3, abs=0.01)
     log = (data / 'out/log/metrics.csv').read_text()

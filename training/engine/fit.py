@@ -30,6 +30,7 @@ from depth_ros_training.engine.system import DepthSystem
 from depth_ros_training.engine.validation import Cases
 from depth_ros_training.settings import TrainingSettings, to_nested
 
+PREFETCH = 4  # batches that each process of the loader makes ahead
 _SETTINGS_FILE, _DATA_FILE = 'settings.json', 'data.json'
 # May change between an interrupted run and the one that resumes it: they do not alter what is learned.
 _FREE = {('data', 'workers'), ('run', 'threads'), ('run', 'keep'), ('run', 'pictures')}
@@ -40,8 +41,9 @@ def fit(
 ) -> Path:
     """Train, or go on training.
 
-    The run is a function of settings, data and number of processes alone: an interrupted run that is started again with
-    the same ``out`` goes on at its last epoch and ends as if it had not stopped.
+    The run is a function of settings, data and number of processes alone (with ``run.precision`` at auto, also of what
+    the machine computes in): an interrupted run that is started again with the same ``out`` goes on at its last epoch
+    and ends as if it had not stopped.
 
     Args:
         system_class: how to train.
@@ -88,7 +90,9 @@ def fit(
         network = DepthNet(settings.network.size, settings.network.encoder, settings.network.pretrained)
     # Convolutions in low precision are several times as fast in this layout, on CPUs as on GPUs.
     system = system_class(network.train().to(memory_format=torch.channels_last), settings, cases)
+    precision = _precision(settings.run.precision)
     described = to_nested(settings)
+    described['run']['precision'] = precision
     # Checkpoints travel; folders of the machine that made them do not.
     described['network']['start'] = Path(settings.network.start).name
     facts = {
@@ -108,7 +112,7 @@ def fit(
         worker_init_fn=limit_threads,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
     )
     # Cases go by number: they hold arrays of many sizes, which make no batch.
     case_loader = DataLoader(range(len(cases)), batch_size=None, sampler=range(rank, len(cases), processes))
@@ -131,15 +135,17 @@ def fit(
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     state = _last_state(out)
     with warnings.catch_warnings():
-        # Lightning warns of loaders without workers, of few steps between logs, and of folders that exist.
+        # Lightning warns of loaders without workers, of few steps between logs, and of folders that exist; torch of
+        # what Lightning calls.
         warnings.filterwarnings('ignore', category=lightning.fabric.utilities.warnings.PossibleUserWarning)
         warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
+        warnings.filterwarnings('ignore', message='.*LeafSpec.*')
         trainer = lightning.Trainer(
             max_epochs=-1,
             max_steps=settings.run.steps,
             limit_train_batches=settings.run.steps_per_epoch,
             gradient_clip_val=settings.optimizer.clip or None,
-            precision=settings.run.precision,
+            precision=precision,
             accelerator='auto',
             strategy='ddp' if processes > 1 else 'auto',
             num_nodes=processes // int(os.environ.get('LOCAL_WORLD_SIZE', '1')),
@@ -160,6 +166,19 @@ def fit(
             # How Lightning ends on Ctrl-C.
             raise KeyboardInterrupt from stop
     return out / 'best.safetensors'
+
+
+def _precision(asked: str) -> str:
+    """What ``auto`` means here. Where bf16 is only emulated it is several times as slow as full precision."""
+    if asked != 'auto':
+        return asked
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # Releases of torch before 2.13 do not tell.
+        capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+        native = any(capabilities.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16'))
+    return 'bf16-mixed' if native else '32-true'
 
 
 class _WholeStates(TorchCheckpointIO):
