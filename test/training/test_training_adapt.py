@@ -15,6 +15,7 @@ pytest.importorskip('open3d', reason='simulation needs open3d', exc_type=ImportE
 import torch
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
+from training_scenes import write_scenes
 
 from depth_ros.bags.writer import BagWriter
 from depth_ros.cli.main import main as depth_ros
@@ -27,7 +28,10 @@ from depth_ros.settings import Settings, from_flat
 from depth_ros_training.adaptation import adapt as module
 from depth_ros_training.adaptation.verdict import Row, judge, pool
 from depth_ros_training.cli.main import main
+from depth_ros_training.data import datasets
 from depth_ros_training.data.dataset import read_index
+from depth_ros_training.data.store import SampleFolder
+from depth_ros_training.data.views import make_view
 
 SHORT = ['--steps', '10', '--split', 'time', '--gap', '0.15', '--shares', '0.5', '0.25', '0.25', '--jobs', '1']
 SHORT += ['--set', 'data.workers=0', '--set', 'run.threads=1', '--set', 'data.batch=2']
@@ -71,7 +75,7 @@ def error_line(capsys, arguments):
     """The one line of a command that fails."""
     capsys.readouterr()
     assert main(arguments) == 2
-    stages = re.compile(r'\d/\d+ images|preparing|fine-tuning|evaluating|measuring')
+    stages = re.compile(r'\d/\d+ images|preparing|fine-tuning|choosing|evaluating|measuring')
     lines = [line for line in capsys.readouterr().err.splitlines() if not stages.search(line)]
     assert len(lines) == 1, lines
     return lines[0]
@@ -106,6 +110,13 @@ def test_known_samples_are_mixed_in_and_other_bags_judged(adapted):
     assert settings['data']['sources'] == ['0.6 dataset dataset train', '0.4 samples replay']
     rows = json.loads((adapted / 'adaptation.json').read_text())['rows']
     assert {(row['recordings'], row['held_out']) for row in rows} == {('held out', True), ('small', False)}
+
+
+def test_of_a_single_known_recording_none_is_left_out_and_that_is_said(adapted):
+    found = json.loads((adapted / 'adaptation.json').read_text())
+    assert any('too few recordings of --replay' in note for note in found['notes'])
+    assert [entry['replay'] for entry in found['shares']] == [None] * 5
+    assert found['share'] == min(found['shares'][1:], key=lambda entry: entry['score'])['share']
 
 
 def test_another_lidar_with_few_rings_is_judged_given_every_second_one(data, adapted, tmp_path):
@@ -150,7 +161,7 @@ def test_the_same_command_does_nothing_twice(data, adapted, monkeypatch, capsys)
     def never(*_, **__):
         raise AssertionError('done already')
 
-    for name in ('prepare', 'fit', 'evaluate'):
+    for name in ('prepare', 'fit', 'keep_mean', 'evaluate'):
         monkeypatch.setattr(module, name, never)
     assert main(command(data, adapted, '--replay', data / 'known samples', '--also', data / 'small')) == 0
     assert 'better on what was held out' in capsys.readouterr().out
@@ -158,23 +169,56 @@ def test_the_same_command_does_nothing_twice(data, adapted, monkeypatch, capsys)
 
 def test_interrupted_it_goes_on_where_it_was(data, adapted, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'model'
-    arguments = command(data, out)
+    known = write_scenes(tmp_path / 'known', 5)
+    arguments = command(data, out, '--replay', known)
+    trained_on = set()
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
+    def seen(sample, *rest):
+        trained_on.add(sample.recording)
+        return make_view(sample, *rest)
+
+    monkeypatch.setattr(datasets, 'make_view', seen)
     with monkeypatch.context() as patch:
         patch.setattr(module, 'fit', stop)
         assert main(arguments) == 130
     assert 'the same command goes on' in capsys.readouterr().err
-    prepared = (out / 'work' / 'dataset' / 'index.jsonl').stat().st_mtime_ns
+    assert not trained_on
+    early = [out / 'work' / name / 'index.json' for name in ('validation', 'replay_validation')]
+    early.append(out / 'work' / 'dataset' / 'index.jsonl')
+    written = [path.stat().st_mtime_ns for path in early]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'keep_mean', stop)
+        assert main(arguments) == 130
+    # One recording of replay is kept from training, and not validated on: the own images alone choose the checkpoint.
+    assert trained_on == {'drive', 'scene_1', 'scene_2', 'scene_3', 'scene_4'}
+    (left_out,) = SampleFolder(out / 'work' / 'replay_validation').groups
+    settings = json.loads((out / 'work' / 'run' / 'settings.json').read_text())['data']
+    assert (settings['left_out'], settings['held_out']) == ([left_out], [])
+    assert settings['validation'] == ['1 samples validation']
+    tuned = (out / 'work' / 'tuned.safetensors').read_bytes()
+    assert not (out / 'work' / 'after.safetensors').exists()
     with monkeypatch.context() as patch:
         patch.setattr(module, 'evaluate', stop)
+        patch.setattr(module, 'fit', None)
         assert main(arguments) == 130
     trained = (out / 'work' / 'after.safetensors').read_bytes()
+    facts = load_checkpoint(out / 'work' / 'after.safetensors')[1]
     assert not (out / 'adapted.safetensors').exists()
-    assert main(arguments) == 0
-    assert (out / 'work' / 'dataset' / 'index.jsonl').stat().st_mtime_ns == prepared
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'keep_mean', None)
+        assert main(arguments) == 0
+    assert [path.stat().st_mtime_ns for path in early] == written
+    assert (out / 'work' / 'tuned.safetensors').read_bytes() == tuned
+    found = json.loads((out / 'adaptation.json').read_text())
+    assert found['share'] == facts['share']
+    assert found['shares'] == facts['shares']
+    assert [entry['share'] for entry in found['shares']] == [0.0, 1.0, 0.75, 0.5, 0.25]
+    assert all(entry['replay'] is not None for entry in found['shares'])
+    assert sum('of the way to the fine-tuned network is kept' in note for note in found['notes']) == 1
+    assert 'How far to go' in (out / 'report.html').read_text()
     assert (out / 'adapted.safetensors').read_bytes() == trained
     # Another request does not go on from it.
     assert 'differs in minutes or steps' in error_line(capsys, [*arguments, '--steps', '11'])
@@ -231,6 +275,7 @@ def test_bags_that_cannot_be_used_get_one_line_and_leave_nothing(data, tmp_path,
         (command(data, out, '--also', deaf), "no_lidar' (--also) has no lidar"),
         (command(data, out, '--replay', data / 'nothing'), "nothing' is no complete folder of samples"),
         (command(data, out, '--set', 'run.steps=5'), 'run.steps cannot be set here'),
+        (command(data, out, '--set', 'data.left_out=[x]'), 'data.left_out cannot be set here'),
         (command(data, out, '--set', 'run.stepps=5'), 'unknown parameter'),
     ):
         assert text in error_line(capsys, arguments)
@@ -253,7 +298,8 @@ def test_a_folder_with_other_files_stays_as_it_is(data, tmp_path, capsys):
 def test_a_full_disk_keeps_what_was_done(data, adapted, tmp_path):
     out = tmp_path / 'model'
     shutil.copytree(adapted, out, symlinks=True)
-    (out / 'work' / 'after.safetensors').unlink()
+    for name in ('tuned', 'after'):
+        (out / 'work' / f'{name}.safetensors').unlink()
     size = (out / 'work' / 'run' / 'last.safetensors').stat().st_size + 1_000_000
     shutil.rmtree(out / 'work' / 'run')
     # No file may be larger than a checkpoint, and the state to resume from is.

@@ -1,7 +1,7 @@
 """From recordings of a robot to a network that knows them, and a judgement whether it is better for it.
 
-Stages: prepare a dataset, fine-tune, evaluate before and after on what was held out, report. Each leaves what it did in
-``OUT/work``, so that an interrupted adaptation goes on where it stopped.
+Stages: prepare a dataset, fine-tune, choose how far to go, evaluate before and after on what was held out, report. Each
+leaves what it did in ``OUT/work``, so that an interrupted adaptation goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.layout import STRIDE
 from depth_ros.networks.weights import CHECKPOINT
 from depth_ros.settings import Settings, from_flat, to_flat
+from depth_ros_training.adaptation.blend import Choice, keep_mean, read_choice
+from depth_ros_training.adaptation.choosing import leave_out, open_replay, write_own
 from depth_ros_training.adaptation.verdict import AFTER, BEFORE, MIN_POINTS, Row, Verdict, judge, pool
-from depth_ros_training.data.dataset import INDEX, DatasetFolder, Index, read_index
+from depth_ros_training.data.dataset import DatasetFolder, Index, read_index
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans
 from depth_ros_training.data.prepare import prepare
-from depth_ros_training.data.sample import Sample
-from depth_ros_training.data.splits import SplitOptions, evenly
-from depth_ros_training.data.store import SampleFolder, SampleWriter
+from depth_ros_training.data.splits import SplitOptions
+from depth_ros_training.data.store import SampleFolder
 from depth_ros_training.engine.fit import fit
 from depth_ros_training.pace import measure_pace
 from depth_ros_training.settings import TrainingSettings
@@ -53,13 +54,13 @@ from depth_ros_training.systems.semi_supervised import SemiSupervisedSystem
 ADAPTED, REFUSED = 'adapted.safetensors', 'not_recommended.safetensors'
 WORK = 'work'
 _REQUEST, _PLAN = 'request.json', 'plan.json'
-_BEFORE_FILE, _AFTER_FILE = 'before.safetensors', 'after.safetensors'
+_BEFORE_FILE, _TUNED_FILE, _AFTER_FILE = 'before.safetensors', 'tuned.safetensors', 'after.safetensors'
+_OWN, _REPLAY = 'validation', 'replay_validation'  # samples that choose
 _REPLAY_SHARE = 0.4
 _VALIDATIONS = 5
-_NUM_VALIDATION_IMAGES = 8
+_BUSY = 0.85  # share of the time that steps and validations may take as measured; over minutes they take longer
 _NUM_JUDGED_IMAGES = 60  # per bag and density; more of a recording says little more
 _STEPS = 50, 8000  # least and most
-_BANDS = 64  # of rows, in the place of rings
 # What fine-tuning differs in from the defaults of training. Losses by depth are those of the training that ships; those
 # by other images have weights beside them as in config/training/semi_supervised.yaml, halved: lidar is what judges.
 _SETTINGS: dict[str, Any] = {
@@ -79,7 +80,10 @@ _SETTINGS: dict[str, Any] = {
 # What the network gets of the lidar, and is judged on the rest.
 _FEW_RINGS, _FEWER_RINGS, _MOST_POINTS = '16 rings', 'every second ring', '90 % of the points'
 _GIVEN = {_FEW_RINGS: {'input_rings': 16}, _FEWER_RINGS: {'ring_step': 2}, _MOST_POINTS: {}}
-_OURS = ('data.sources', 'data.validation', 'data.held_out', 'network.start', 'run.steps', 'run.steps_per_epoch')
+_OURS = (
+    'data.sources', 'data.validation', 'data.held_out', 'data.left_out', 'network.start', 'run.steps',
+    'run.steps_per_epoch',
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ class Adaptation:
         rows: figures before and after.
         index: the dataset.
         steps: steps of fine-tuning.
+        choice: how far to go to the fine-tuned network.
         notes: what the user should know, one line each.
         pictures: captions and JPEG files, of images before and after.
         folder: of the run: log, TensorBoard, state.
@@ -139,6 +144,7 @@ class Adaptation:
     rows: tuple[Row, ...]
     index: Index
     steps: int
+    choice: Choice
     notes: tuple[str, ...]
     pictures: tuple[tuple[str, Path], ...]
     folder: Path
@@ -211,12 +217,14 @@ class _Adapting:
         index = self._prepare()
         self._note_differences(index)
         training, steps = self._training(index)
-        self._fine_tune(training)
+        choice = self._fine_tune(training)
         rows, pictures = self._evaluate(plans, index)
         verdict = judge(rows)
         checkpoint = self._keep(verdict)
         notes = tuple(dict.fromkeys(self.notes))
-        return Adaptation(checkpoint, verdict, tuple(rows), index, steps, notes, tuple(pictures), self.work / 'run')
+        return Adaptation(
+            checkpoint, verdict, tuple(rows), index, steps, choice, notes, tuple(pictures), self.work / 'run'
+        )
 
     def _start(self) -> bytes:
         """The checkpoint to start from, which has to be one."""
@@ -236,7 +244,7 @@ class _Adapting:
                 if not recording.selection.points:
                     raise BagError(f'bag {str(bag)!r} (--also) has no lidar, so nothing could judge; leave it out')
         if self.options.replay is not None:
-            self._open_replay()
+            open_replay(self.options.replay)
 
     def _claim(self, start: bytes, overwrite: bool) -> None:
         """Make the folder, or check that what is in it is this adaptation."""
@@ -323,11 +331,17 @@ class _Adapting:
             'data.crop_width': max(min(480, width), STRIDE),
             'data.workers': min(2, os.cpu_count() or 1),
             'network.start': _BEFORE_FILE,
-            'data.validation': ['1 samples validation'],
+            'data.validation': [f'1 samples {_OWN}'],
             'data.sources': ['1 dataset dataset train'],
         }
         if self.options.replay is not None:
             values['data.sources'] = [f'{1 - _REPLAY_SHARE:g} dataset dataset train', self._replay()]
+            values['data.left_out'] = leave_out(self.options.replay, self.work / _REPLAY, index.head['recordings'])
+            if not values['data.left_out']:
+                self.notes.append(
+                    'too few recordings of --replay have lidar to leave one out of training: how far to go is chosen '
+                    'without regard to what is forgotten'
+                )
         for kind, names, text in (
             ('P', ('loss.alignment',), 'no right images: nothing is learnt from stereo'),
             ('T', ('loss.temporal',), 'no images before and after with motion: nothing is learnt from them'),
@@ -338,7 +352,7 @@ class _Adapting:
         if not values['loss.alignment'] and not values['loss.temporal']:
             values['loss.smoothness'] = 0.0
         settings = from_flat({**values, **self.options.changes}, TrainingSettings())
-        self._write_validation()
+        write_own(self.work / 'dataset', self.work / _OWN)
         plan = self._plan(settings)
         steps, epoch = plan['steps'], plan['steps_per_epoch']
         # What is not set by the user follows the length.
@@ -356,24 +370,9 @@ class _Adapting:
         with output_errors(link):
             if not link.is_symlink():
                 link.symlink_to(self.options.replay.resolve())
-        kind, split = ('dataset', ' train') if isinstance(self._open_replay(), DatasetFolder) else ('samples', '')
+        prepared = isinstance(open_replay(self.options.replay), DatasetFolder)
+        kind, split = ('dataset', ' train') if prepared else ('samples', '')
         return f'{_REPLAY_SHARE:g} {kind} replay{split}'
-
-    def _open_replay(self) -> DatasetFolder | SampleFolder:
-        folder = self.options.replay
-        return DatasetFolder(folder, 'train') if (folder / INDEX).is_file() else SampleFolder(folder)
-
-    def _write_validation(self) -> None:
-        """A few images of the part that chooses, as samples; all of them would take longer than the training."""
-        folder = self.work / 'validation'
-        try:
-            SampleFolder(folder)
-        except RecordingError:
-            dataset = DatasetFolder(self.work / 'dataset', 'val')
-            able = [number for number in range(len(dataset)) if 'points' in dataset.entry(number)]
-            with SampleWriter(folder) as writer:
-                for place in evenly(len(able), _NUM_VALIDATION_IMAGES):
-                    writer.add(_with_rings(dataclasses.replace(dataset[able[place]], others=())))
 
     def _plan(self, settings: TrainingSettings) -> dict[str, Any]:
         """How many steps."""
@@ -383,19 +382,28 @@ class _Adapting:
             if not plan['steps']:
                 self.say('measuring how long a step takes here')
                 pace = measure_pace(SemiSupervisedSystem, settings, self.work)
-                seconds = 60 * self.options.minutes - _VALIDATIONS * pace.validation
+                seconds = _BUSY * 60 * self.options.minutes - _VALIDATIONS * pace.validation
                 plan = {'steps': int(np.clip(seconds / pace.step, *_STEPS)), 'pace': dataclasses.asdict(pace)}
             plan['steps_per_epoch'] = -(-plan['steps'] // _VALIDATIONS)
             self._write_json(_PLAN, plan)
         return json.loads(path.read_text(encoding='utf-8'))
 
-    def _fine_tune(self, settings: TrainingSettings) -> None:
-        if (self.work / _AFTER_FILE).is_file():
-            return
-        self.say(f'fine-tuning: {settings.run.steps} steps')
-        best = fit(SemiSupervisedSystem, settings, self.work, self.work / 'run', self.bar)
-        with whole_file(self.work / _AFTER_FILE) as path:
-            shutil.copyfile(best, path)
+    def _fine_tune(self, settings: TrainingSettings) -> Choice:
+        """Train, and keep as much of it as does good."""
+        before, tuned, after = (self.work / name for name in (_BEFORE_FILE, _TUNED_FILE, _AFTER_FILE))
+        if not (tuned.is_file() or after.is_file()):
+            self.say(f'fine-tuning: {settings.run.steps} steps')
+            best = fit(SemiSupervisedSystem, settings, self.work, self.work / 'run', self.bar)
+            with whole_file(tuned) as path:
+                shutil.copyfile(best, path)
+        if not after.is_file():
+            self.say('choosing how far to go')
+            replay = SampleFolder(self.work / _REPLAY) if settings.data.left_out else ()
+            keep_mean(before, tuned, SampleFolder(self.work / _OWN), replay, after, self.progress)
+        choice = read_choice(after)
+        if choice.tried:
+            self.notes.append(choice.text)
+        return choice
 
     def _evaluate(self, plans: list[BagPlan], index: Index) -> tuple[list[Row], list[tuple[str, Path]]]:
         """Before and after, on what was held out and on the other bags."""
@@ -489,11 +497,3 @@ class _Adapting:
 
 def _every(num_images: int) -> int:
     return max(-(-num_images // _NUM_JUDGED_IMAGES), 1)
-
-
-def _with_rings(sample: Sample) -> Sample:
-    """A sample whose points all have a ring: bands of rows where the lidar names none."""
-    if len(sample.ring) and sample.ring.min() >= 0:
-        return sample
-    bands = np.clip(sample.points.v * (_BANDS / sample.camera.height), 0, _BANDS - 1)
-    return dataclasses.replace(sample, ring=bands.astype(np.int16))

@@ -14,7 +14,8 @@ from depth_ros.evaluation.charts import Series, line_chart
 from depth_ros.evaluation.report import LABELS, UNCERTAINTY_LABELS, number
 from depth_ros.evaluation.report_style import STYLE
 from depth_ros_training.adaptation.adapt import ADAPTED, Adaptation
-from depth_ros_training.adaptation.verdict import FIGURES
+from depth_ros_training.adaptation.blend import Choice
+from depth_ros_training.adaptation.verdict import FIGURES, percent
 
 _LABELS = {**LABELS, **UNCERTAINTY_LABELS}
 
@@ -33,6 +34,7 @@ def build_report(adaptation: Adaptation) -> str:
         _figures(adaptation),
         _pictures(adaptation.pictures),
         _curves(adaptation),
+        _choice(adaptation.choice),
         _data(adaptation),
         _settings(adaptation),
     ]
@@ -130,6 +132,25 @@ def _log(folder: Path, name: str) -> tuple[list[int], list[float]]:
     return sorted(found), [found[step] for step in sorted(found)]
 
 
+def _choice(choice: Choice) -> str:
+    """What was tried; nothing where an earlier release made the network."""
+    if not choice.tried:
+        return ''
+    rows = []
+    for entry in sorted(choice.tried, key=lambda entry: entry.share):
+        replay = ['-' if value is None else percent(value) for value in (entry.replay, entry.replay_high)]
+        kept = {0.0: 'before', choice.share: 'kept'}.get(entry.share, '')
+        rows.append([f'{100 * entry.share:.0f} %', kept, f'{entry.score:.3f}', *replay])
+    return (
+        '<section><h2>How far to go</h2><p class="note">Means of the weights before and after fine-tuning, by the '
+        'share of those after. The score is the geometric mean of MAE and RMSE (m) on the own images that choose. '
+        'Beside it, how much that changes on recordings of replay that were not trained on: in the mean, and one '
+        'standard deviation over recordings above it.</p>'
+        + _table(['share', '', 'score', 'on replay', 'on replay, high'], rows)
+        + '</section>'
+    )
+
+
 def _data(adaptation: Adaptation) -> str:
     index = adaptation.index
     rows = []
@@ -145,8 +166,8 @@ def _data(adaptation: Adaptation) -> str:
         ])  # fmt: skip
     return (
         f'<section><h2>What it was made from</h2><p class="note">Split {escape(index.head["split"])}; <i>train</i> '
-        'teaches, <i>val</i> chooses the checkpoint, <i>test</i> is judged on. Classes: L lidar, U none, P right '
-        f'image, T neighbours in time with motion. Fingerprint of the dataset: {index.fingerprint}.</p>'
+        'teaches, <i>val</i> chooses the checkpoint and how far to go, <i>test</i> is judged on. Classes: L lidar, U '
+        f'none, P right image, T neighbours in time with motion. Fingerprint of the dataset: {index.fingerprint}.</p>'
         + _table(['recording', 'camera', 'poses', 'train', 'val', 'test', 'gap', 'classes'], rows)
         + '</section>'
     )

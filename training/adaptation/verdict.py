@@ -102,7 +102,7 @@ def judge(rows: Sequence[Row]) -> Verdict:
     mean = _mean(held_out)
     worst = max(changes, key=lambda key: changes[key])
     text = '; '.join(
-        f'with {row.given} MAE {_percent(row.change("mae"))} and RMSE {_percent(row.change("rmse"))}'
+        f'with {row.given} MAE {percent(row.change("mae"))} and RMSE {percent(row.change("rmse"))}'
         for row in held_out
     )
     for row in rows:
@@ -113,13 +113,13 @@ def judge(rows: Sequence[Row]) -> Verdict:
                 f'{100 * row.coverage[0]:.1f} %',
             )
     if not mean <= -_MIN_GAIN:  # NaN is no gain
-        return Verdict(False, f'not better on what was held out ({text}; {_percent(-_MIN_GAIN)} in the mean is asked)')
+        return Verdict(False, f'not better on what was held out ({text}; {percent(-_MIN_GAIN)} in the mean is asked)')
     if changes[worst] > _MAX_LOSS:
-        return Verdict(False, f'worse in one figure of what was held out ({text}; {_percent(_MAX_LOSS)} is the limit)')
+        return Verdict(False, f'worse in one figure of what was held out ({text}; {percent(_MAX_LOSS)} is the limit)')
     for name in dict.fromkeys(row.recordings for row in rows if not row.held_out):
         change = _mean([row for row in rows if row.recordings == name and not row.held_out])
         if change > _MAX_LOSS:
-            return Verdict(False, f'better on what was held out ({text}), yet {_percent(change)} in the mean on {name}')
+            return Verdict(False, f'better on what was held out ({text}), yet {percent(change)} in the mean on {name}')
     return Verdict(True, f'better on what was held out: {text}')
 
 
@@ -129,5 +129,6 @@ def _mean(rows: Sequence[Row]) -> float:
     return math.exp(sum(logs) / len(logs)) - 1
 
 
-def _percent(change: float) -> str:
+def percent(change: float) -> str:
+    """A relative change as text."""
     return f'{100 * change:+.1f} %'.replace('-', '−')

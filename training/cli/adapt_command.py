@@ -85,6 +85,8 @@ def run(arguments: argparse.Namespace) -> None:
         'recommended': result.verdict.better,
         'verdict': result.verdict.text,
         'steps': result.steps,
+        'share': result.choice.share,
+        'shares': [vars(entry) for entry in result.choice.tried],
         'notes': result.notes,
         'rows': [{**vars(row)} for row in result.rows],
     }

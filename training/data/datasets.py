@@ -94,18 +94,19 @@ def read_data(settings: TrainingSettings, root: Path) -> tuple[list[Source], lis
         fingerprints: hash of what each source and each of ``data.validation`` holds, by its text.
 
     Raises:
-        SettingsError: a source has another form, or a recording to be held out is in none.
+        SettingsError: a source has another form, or a recording to be held out or left out is in none.
         RecordingError: something cannot be read.
     """
     sources = [read_source(text, root) for text in settings.data.sources]
     judges = [read_source(text, root) for text in settings.data.validation]
-    held_out = set(settings.data.held_out)
-    missing = sorted(held_out.difference(*(source.groups for source in sources)))
+    left_out = set(settings.data.left_out)
+    held_out = set(settings.data.held_out) - left_out
+    missing = sorted((held_out | left_out).difference(*(source.groups for source in sources)))
     if missing:
-        raise SettingsError(f'recordings to be held out are in no source: {", ".join(missing)}')
+        raise SettingsError(f'recordings to be held out or left out are in no source: {", ".join(missing)}')
     kept = [
         dataclasses.replace(
-            source, groups={name: group for name, group in source.groups.items() if name not in held_out}
+            source, groups={name: group for name, group in source.groups.items() if name not in held_out | left_out}
         )
         for source in sources
     ]

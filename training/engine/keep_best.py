@@ -14,7 +14,25 @@ from depth_ros.estimators.learned import make_reference
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.files import whole_file
 from depth_ros.networks.checkpoint import save_checkpoint
+from depth_ros.networks.depth_net import DepthNet
 from depth_ros_training.engine.system import DepthSystem
+
+
+def save_calibrated(path: Path, network: DepthNet, correction: float, facts: dict[str, Any]) -> None:
+    """Write a network as the robot takes it: with honest deviations, and a reference for its self-check.
+
+    Args:
+        path: the checkpoint.
+        network: on the CPU; its deviations are changed in place.
+        correction: factor, see ``std_correction``.
+        facts: what else to say of it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    network.std_factor *= correction
+    reference = make_reference(NetworkEstimator.of(network))
+    save_checkpoint(path, network, {**facts, 'std_correction': correction, 'reference': reference})
 
 
 class KeepBest(lightning.Callback):
@@ -52,12 +70,8 @@ class KeepBest(lightning.Callback):
             if name.startswith('val/')
         }
         facts = {**self._facts, 'step': trainer.global_step, 'validation': values}
-        network = copy.deepcopy(pl_module.average).cpu()
-        network.std_factor *= pl_module.std_correction
-        facts['std_correction'] = pl_module.std_correction
-        facts['reference'] = make_reference(NetworkEstimator.of(network))
         last = self._folder / 'last.safetensors'
-        save_checkpoint(last, network, facts)
+        save_calibrated(last, copy.deepcopy(pl_module.average).cpu(), pl_module.std_correction, facts)
         name = f'step_{trainer.global_step:08d}.safetensors'
         self._kept = sorted([*(entry for entry in self._kept if entry[1] != name), (values['score'], name)])
         for _, worse in self._kept[self._count :]:

@@ -1,0 +1,100 @@
+"""The few images by which an adaptation chooses: of the robot's own recordings, and of what is replayed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from depth_ros.errors import RecordingError
+from depth_ros_training.data.dataset import INDEX, DatasetFolder
+from depth_ros_training.data.sample import Sample
+from depth_ros_training.data.splits import evenly
+from depth_ros_training.data.store import SampleFolder, SampleWriter
+
+_NUM_OWN_IMAGES, _NUM_REPLAY_IMAGES = 8, 12
+_REPLAY_SHARE = 10  # one of so many recordings of replay is not trained on,
+_MIN_REPLAY = 4  # from so many on: of fewer, each is a large part of what is known
+_BANDS = 64  # of rows, in the place of rings
+
+
+def write_own(dataset: Path, folder: Path) -> None:
+    """Write a few images of the part that chooses as samples; all of them would take longer than the training.
+
+    Args:
+        dataset: the prepared dataset, whose split ``val`` has lidar.
+        folder: where to; what is there whole stays as it is.
+
+    Raises:
+        RecordingError: the dataset cannot be read.
+        OutputError: they cannot be written.
+    """
+    if _is_whole(folder):
+        return
+    part = DatasetFolder(dataset, 'val')
+    able = [number for number in range(len(part)) if 'points' in part.entry(number)]
+    with SampleWriter(folder) as writer:
+        for place in evenly(len(able), _NUM_OWN_IMAGES):
+            writer.add(_judging(part[able[place]]))
+
+
+def open_replay(folder: Path) -> DatasetFolder | SampleFolder:
+    """Open what is mixed in: the training part of a dataset, or samples.
+
+    Raises:
+        RecordingError: it is neither.
+    """
+    return DatasetFolder(folder, 'train') if (folder / INDEX).is_file() else SampleFolder(folder)
+
+
+def leave_out(replay: Path, folder: Path, own: Collection[str]) -> list[str]:
+    """Choose whole recordings of replay that are not trained on, and write a few of their images as samples.
+
+    Each tenth recording with lidar, evenly spread, at least one; none where there are fewer than four.
+
+    Args:
+        replay: samples or a dataset.
+        folder: where to; what is there whole was chosen before, and stays as it is.
+        own: names of the robot's own recordings, none of which is chosen: training leaves recordings out by name.
+
+    Returns:
+        The names of the recordings.
+
+    Raises:
+        RecordingError: something cannot be read.
+        OutputError: the images cannot be written.
+    """
+    if _is_whole(folder):
+        return list(SampleFolder(folder).groups)
+    groups = open_replay(replay).groups
+    able = [name for name, group in groups.items() if name not in own and len(group[0].points)]
+    if len(able) < _MIN_REPLAY:
+        return []
+    count = min(-(-len(able) // _REPLAY_SHARE), _NUM_REPLAY_IMAGES)
+    chosen = [able[place] for place in evenly(len(able), count)]
+    # At least one of each; the first one is known to have lidar.
+    each = _NUM_REPLAY_IMAGES // count
+    with SampleWriter(folder) as writer:
+        for name in chosen:
+            for place in evenly(len(groups[name]), each):
+                writer.add(_judging(groups[name][place]))
+    return chosen
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        SampleFolder(folder)
+    except RecordingError:
+        return False
+    return True
+
+
+def _judging(sample: Sample) -> Sample:
+    """A sample without other images, whose points all have a ring: bands of rows where the lidar names none."""
+    sample = dataclasses.replace(sample, others=())
+    if len(sample.ring) and sample.ring.min() >= 0:
+        return sample
+    bands = np.clip(sample.points.v * (_BANDS / sample.camera.height), 0, _BANDS - 1)
+    return dataclasses.replace(sample, ring=bands.astype(np.int16))
