@@ -33,8 +33,10 @@ $(VENV)/installed_test: $(VENV)/installed
 demo: $(VENV)/installed  ## the sample bag through the live node, evaluated
 	$(VENV)/bin/depth_ros demo --out $(DEMO_OUT)
 
+# Nodes are tested one after the other: they wait for each other by the clock. All else runs on two cores.
 test: $(VENV)/installed_test  ## all tests
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m 'not ros' --numprocesses 2 --dist loadscope
+	$(VENV)/bin/python -m pytest -m ros
 
 # Every step goes on where it was interrupted. DATA holds splits.json, multi_place and rgbd as in the model card.
 weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make weights DATA=folder of recordings

@@ -65,7 +65,7 @@ setup(
         ],
         # What runs the exported network on a CPU; on NVIDIA onnxruntime-gpu takes their place.
         'engines': ['openvino', 'onnxruntime'],
-        'test': ['pytest', 'scipy', 'cv-bridge', 'catkin_pkg'],
+        'test': ['pytest', 'pytest-xdist', 'scipy', 'cv-bridge', 'catkin_pkg'],
     },
     entry_points={
         'console_scripts': [
