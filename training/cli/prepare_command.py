@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_preparation_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``preparation`` and ``split_options`` read, and ``--jobs``."""
     parser.add_argument('--right', default='', metavar='TOPIC', help='images of the right camera, if not named like it')
-    parser.add_argument('--every', type=int, default=1, metavar='N', help='only every N-th image')
+    parser.add_argument(
+        '--every', type=int, default=1, metavar='N', help='only every N-th image, counted anew in each part of 5 s'
+    )
     parser.add_argument(
         '--reach', type=float, default=0.5, metavar='S', help='sweeps up to this far in time supervise (default 0.5 s)'
     )

@@ -31,7 +31,7 @@ class PrepareOptions:
 
     Attributes:
         reach: sweeps up to this far from an image in time supervise it, s; 0 = the nearest alone.
-        every: only every n-th image.
+        every: only every n-th image, counted anew in each part of a bag (5 s): parts do not know of each other.
         poses: ``auto`` (recorded ones, else lidar odometry), ``recorded``, ``lidar`` or ``none``.
         right: topic of the right camera; '' = the one that is named like it.
         overrides: topics that the user named.
