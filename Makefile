@@ -36,7 +36,7 @@ demo: $(VENV)/installed  ## the sample bag through the live node, evaluated
 # Nodes are tested one after the other: they wait for each other by the clock. All else runs on two cores.
 test: $(VENV)/installed_test  ## all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m 'not ros' --numprocesses 2 --dist loadscope
-	$(VENV)/bin/python -m pytest -m ros
+	$(VENV)/bin/python -m pytest test/ros
 
 # Every step goes on where it was interrupted. DATA holds splits.json, multi_place and rgbd as in the model card.
 weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make weights DATA=folder of recordings
