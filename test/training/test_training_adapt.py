@@ -1,5 +1,6 @@
 """One command from bags to a network that knows them: it goes on, refuses what is not better, names what is wrong."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -107,7 +108,7 @@ def test_the_result_is_what_evaluate_says_of_the_file(data, adapted, tmp_path):
 
 def test_known_samples_are_mixed_in_and_other_bags_judged(adapted):
     settings = json.loads((adapted / 'work' / 'run' / 'settings.json').read_text())
-    assert settings['data']['sources'] == ['0.6 dataset dataset train', '0.4 samples replay']
+    assert settings['data']['sources'] == ['0.5 dataset dataset train', '0.5 samples replay']
     rows = json.loads((adapted / 'adaptation.json').read_text())['rows']
     assert {(row['recordings'], row['held_out']) for row in rows} == {('held out', True), ('small', False)}
 
@@ -146,6 +147,33 @@ def test_images_are_trained_on_at_the_size_at_which_the_robot_estimates(adapted,
     assert training.view.max_zoom == pytest.approx(1.3 / downscale)
     # Large images, too: crops of 1920 columns are a quarter of them.
     assert training.view.min_share <= 480 / 1920
+
+
+@pytest.mark.parametrize(
+    ('classes', 'changes', 'alignment', 'temporal', 'system'),
+    [
+        (['LPT', 'LPT'], {}, 1.0, 0.0, 'semi_supervised'),
+        (['LT', 'LT'], {}, 0.0, 0.0, 'supervised'),
+        (['LT', 'UT'], {}, 0.0, 0.2, 'semi_supervised'),
+        (['L', 'U'], {}, 0.0, 0.0, 'supervised'),
+        (['LT', 'LT'], {'loss.temporal': 0.1}, 0.0, 0.1, 'semi_supervised'),
+        (['LT', 'LT'], {'loss.gaussian': 0.1}, 0.0, 0.0, 'semi_supervised'),
+    ],
+)
+def test_other_images_teach_where_there_are_any_and_lidar_is_not_enough(
+    adapted, tmp_path, classes, changes, alignment, temporal, system
+):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'dataset').symlink_to(adapted / 'work' / 'dataset')
+    options = module.AdaptOptions(steps=10, changes=changes)
+    adapting = module._Adapting([], tmp_path, options, Settings(), print, None, False)
+    index = read_index(tmp_path / 'work' / 'dataset')
+    frames = [{**index.frames[0], 'split': 'train', 'classes': text} for text in classes]
+    training, _ = adapting._training(dataclasses.replace(index, frames=frames))
+    assert (training.loss.alignment, training.loss.temporal) == (alignment, temporal)
+    assert (training.loss.smoothness > 0) == (alignment > 0 or (temporal > 0 and not changes))
+    assert training.run.system == system
+    assert any('every image has lidar' in note for note in adapting.notes) == (classes[1] in ('LT', 'LPT'))
 
 
 def test_the_report_needs_nothing_else(adapted):

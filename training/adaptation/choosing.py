@@ -14,9 +14,10 @@ from depth_ros_training.data.sample import Sample
 from depth_ros_training.data.splits import evenly
 from depth_ros_training.data.store import SampleFolder, SampleWriter
 
-_NUM_OWN_IMAGES, _NUM_REPLAY_IMAGES = 8, 12
+_NUM_OWN_IMAGES, _NUM_REPLAY_IMAGES = 8, 24
 _REPLAY_SHARE = 10  # one of so many recordings of replay is not trained on,
 _MIN_REPLAY = 4  # from so many on: of fewer, each is a large part of what is known
+_MAX_REPLAY = 12
 _BANDS = 64  # of rows, in the place of rings
 
 
@@ -72,7 +73,7 @@ def leave_out(replay: Path, folder: Path, own: Collection[str]) -> list[str]:
     able = [name for name, group in groups.items() if name not in own and len(group[0].points)]
     if len(able) < _MIN_REPLAY:
         return []
-    count = min(-(-len(able) // _REPLAY_SHARE), _NUM_REPLAY_IMAGES)
+    count = min(-(-len(able) // _REPLAY_SHARE), _MAX_REPLAY)
     chosen = [able[place] for place in evenly(len(able), count)]
     # At least one of each; the first one is known to have lidar.
     each = _NUM_REPLAY_IMAGES // count

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from pathlib import Path
 
 import yaml
 
 from depth_ros.errors import SettingsError
 from depth_ros_training.settings import load
-
-_SYSTEMS = {
-    'supervised': ('depth_ros_training.systems.supervised', 'SupervisedSystem'),
-    'semi_supervised': ('depth_ros_training.systems.semi_supervised', 'SemiSupervisedSystem'),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train."""
     settings = load(arguments.config, dict(change(text) for text in arguments.set))
-    module, name = _SYSTEMS[settings.run.system]
-    from depth_ros_training.engine.fit import fit  # torch and Lightning take seconds to load
+    # torch and Lightning take seconds to load.
+    from depth_ros_training.engine.fit import fit
+    from depth_ros_training.systems.registry import SYSTEMS
 
-    best = fit(
-        getattr(importlib.import_module(module), name), settings, arguments.data, arguments.out, not arguments.quiet
-    )
+    best = fit(SYSTEMS[settings.run.system], settings, arguments.data, arguments.out, not arguments.quiet)
     print(f'best checkpoint: {best}')
 
 

@@ -34,6 +34,8 @@ _NEEDS = {
     'a stereo partner': ('alignment', 'ssim', 'left_right'),
     'images before or after': ('temporal',),
 }
+# Losses that SupervisedSystem does not have.
+BEYOND = 'berhu_depth', 'berhu_inverse_depth', 'gaussian', 'smoothness', 'alignment', 'ssim', 'left_right', 'temporal'
 _LOGGED = ('train/with_depth', 'train/with_partner', 'train/with_neighbors')  # shares of samples, in that order
 _log = logging.getLogger(__name__)
 
