@@ -241,6 +241,17 @@ class SparseDepth:
         """(M,) int32 row of the pixel that holds each point."""
         return np.floor(self.v + np.float32(0.5)).astype(np.int32)
 
+    @classmethod
+    def from_image(cls, depth: np.ndarray) -> SparseDepth:
+        """Take the known pixels of a depth image as measurements without error.
+
+        Args:
+            depth: (H, W) float32 metres; NaN and 0 are unknown.
+        """
+        row, column = np.nonzero(depth > 0)
+        known = depth[row, column]
+        return cls(column.astype(np.float32), row.astype(np.float32), known, np.zeros_like(known), depth.shape)
+
     def to_image(self) -> np.ndarray:
         """(H, W) float32 metres, NaN where no point fell."""
         image = np.full(self.shape, np.nan, dtype=np.float32)

@@ -13,7 +13,7 @@ from depth_ros_training.engine.fit import PREFETCH, fit
 from depth_ros_training.engine.system import DepthSystem
 from depth_ros_training.settings import TrainingSettings
 
-_STEPS = 8  # samples differ in what they cost
+_STEPS = 16  # samples differ in what they cost
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,15 @@ def measure_pace(system_class: type[DepthSystem], settings: TrainingSettings, da
             super().on_validation_epoch_end()
             validation.append(time.perf_counter())
 
-    # With the processes that will make the samples, since they take time from the layers; but what these have made
-    # before the first step is over makes as many steps seem quicker than all the others will be.
-    early = PREFETCH * settings.data.workers
-    count = early + 1 + _STEPS
+    # With the processes that will make the samples, since they take time from the layers. What these have made before
+    # the first step is over makes as many steps seem quicker than all the others will be, and so does at the end that
+    # they have nothing more to make.
+    ahead = PREFETCH * settings.data.workers
+    count = ahead + 1 + _STEPS + ahead
     some = dataclasses.replace(
         settings, run=dataclasses.replace(settings.run, steps=count, steps_per_epoch=count, keep=1, pictures=0)
     )
     with tempfile.TemporaryDirectory(prefix='depth_ros_pace_') as folder:
         fit(Timed, some, data, Path(folder) / 'run', progress=False)
     # The first step also compiles and allocates.
-    return Pace((steps[-1] - steps[early]) / _STEPS, validation[1] - validation[0])
+    return Pace((steps[ahead + _STEPS] - steps[ahead]) / _STEPS, validation[1] - validation[0])

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from depth_ros.bags.companion import TRUTH_TOPIC
 from depth_ros.bags.importing import (
     MOMENTS_NOTE,
     Images,
@@ -33,7 +34,6 @@ from depth_ros.errors import RecordingError
 from depth_ros.geometry.rigid import invert
 from depth_ros.types import Camera, LidarScan
 
-TRUTH_TOPIC = '/truth/depth'
 _LIDAR_TOPIC = '/lidar/points'
 _CALIBRATION, _IMAGE, _RIGHT, _POINTS, _DISPARITY = 'calib.json', 'image.jpg', 'right.jpg', 'points.npz', 'gt_disp.png'
 _DISPARITY_SCALE = 256.0  # KITTI 2015

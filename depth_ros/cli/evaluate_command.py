@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f'(default: {DEFAULT_INPUT_FRACTION})',
     )
     topic_arguments.add_topic_arguments(parser)
+    parser.add_argument(
+        '--truth',
+        action='store_true',
+        help='score on the true depth of every pixel, which simulated recordings have, not on withheld points',
+    )
     parser.add_argument('--max-frames', type=int, default=0, metavar='N', help='stop after N images')
     parser.add_argument('--every', type=int, default=1, metavar='N', help='answer only every N-th image')
     parser.add_argument(
@@ -114,6 +119,7 @@ def write_results(arguments: argparse.Namespace) -> Evaluation:
         input_rings=arguments.input_rings or 0,
         ring_step=_ring_step(arguments.ring_step),
         input_fraction=_input_fraction(arguments),
+        truth=arguments.truth,
         max_depth=arguments.max_depth,
         max_frames=arguments.max_frames,
         every=arguments.every,
@@ -171,9 +177,8 @@ def table(evaluation: Evaluation) -> str:
     )]  # fmt: skip
     first = next(iter(methods.values()))
     lines.append(
-        f'\n{counts["answered"]} of {counts["images"]} images answered, {first["points"]["num_truth"]:,} withheld '
-        'points up to '
-        f'{document["max_depth"]:g} m; {document["holdout"]["text"]}.'
+        f'\n{counts["answered"]} of {counts["images"]} images answered, {first["points"]["num_truth"]:,} '
+        f'{document["judged_by"]} up to {document["max_depth"]:g} m; {document["holdout"]["text"]}.'
     )
     lines += [
         f'refused {count} x {reason}: {counts["refused_because"][reason]}'

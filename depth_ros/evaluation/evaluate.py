@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from depth_ros.bags.companion import TRUTH_TOPIC, TrueDepth
 from depth_ros.bags.reader import until_damage
 from depth_ros.bags.recording import Recording
 from depth_ros.bags.select import TopicOverrides
@@ -59,6 +61,8 @@ class EvaluationOptions:
         input_rings: lidar rings given to the estimators, the rest is withheld; 0 = withhold points instead.
         ring_step: every n-th ring is given to the estimators, the rest is withheld; 0 = see ``input_rings``.
         input_fraction: share of the points given to the estimators where both are 0; 0 = no lidar at all is given.
+        truth: judge by the true depth on ``/truth/depth``, which simulated recordings have, at every pixel in place of
+            withheld points: lidar sees between the leaves what the pixel does not, and nothing beyond its field.
         max_depth: metres; farther truth does not count.
         max_frames: images answered at most; 0 = all.
         every: only every n-th image is answered.
@@ -71,6 +75,7 @@ class EvaluationOptions:
     input_rings: int = 0
     ring_step: int = 0
     input_fraction: float = DEFAULT_INPUT_FRACTION
+    truth: bool = False
     max_depth: float = MAX_DEPTH
     max_frames: int = 0
     every: int = 1
@@ -157,9 +162,17 @@ def evaluate(
                 f'bag {str(bag)!r} has no lidar to use ({recording.selection.reasons["points"]}); '
                 'name its topic with --points'
             )
+        if options.truth and not recording.reader.has(TRUTH_TOPIC):
+            raise BagError(
+                f'bag {str(bag)!r} has no true depth ({TRUTH_TOPIC}), as simulated recordings have; leave out --truth'
+            )
         holdout = _holdout(bag, settings, options)
         run = _Run(recording, settings, options, estimators, holdout, progress, listeners)
-        run.play()
+        if options.truth:
+            with closing(TrueDepth(bag)) as run.truth:
+                run.play()
+        else:
+            run.play()
         if run.interrupted and not run.answered:
             raise KeyboardInterrupt
         if not run.answered:
@@ -237,6 +250,7 @@ class _Run:
         self.first = next(iter(estimators))
         self.pipeline = DepthPipeline(settings, recording.transforms, estimators[self.first], holdout)
         self.scores = {name: MethodScore(name, range_edges(options.max_depth)) for name in estimators}
+        self.truth: TrueDepth | None = None
         self.album = Album()
         self.counts = ReplayCounts()
         self.refused: Counter[str] = Counter()
@@ -245,6 +259,7 @@ class _Run:
         self.stages: dict[str, list[int]] = {}
         self.ages_ns: list[int] = []
         self.without_lidar = 0
+        self.without_truth = 0
         self.odometry_unused = 0
         self.why_unused = ''
         self.answered = 0
@@ -294,7 +309,7 @@ class _Run:
                 started = time.perf_counter_ns()
                 depth[name], std[name] = self._beside(name, estimator, estimate)
                 times[name] = time.perf_counter_ns() - started
-        truth = estimate.withheld if estimate.withheld is not None else _nothing(estimate.frame.camera.shape)
+        truth = self._judging(estimate)
         scored = {name: sample(depth[name], std[name], truth, self.options.max_depth) for name in depth}
         some = scored[self.first]
         common = np.logical_and.reduce([points.covered for points in scored.values()])
@@ -320,6 +335,18 @@ class _Run:
         for stage, duration in estimate.stage_ns.items():
             if stage != 'estimate':
                 self.stages.setdefault(stage, []).append(duration)
+
+    def _judging(self, estimate: DepthEstimate) -> SparseDepth:
+        """What estimates of an image are compared with."""
+        if self.truth is None:
+            judging = estimate.withheld
+        else:
+            depth = self.truth.depth_at(estimate.frame.stamp_ns)
+            judging = None if depth is None else SparseDepth.from_image(depth)
+            self.without_truth += judging is None
+        if judging is not None:
+            return judging
+        return SparseDepth.from_image(np.zeros(estimate.frame.camera.shape, np.float32))
 
     def _beside(self, name: str, estimator: Estimator, estimate: DepthEstimate) -> tuple[np.ndarray, np.ndarray]:
         """What another method makes of the same input; unknown everywhere where it has no answer."""
@@ -352,6 +379,7 @@ class _Run:
             entry['runs_on'], entry['warning'] = runs_on(self.estimators[name])
         chosen, reader = self.recording.selection, self.recording.reader
         ages = np.abs(self.ages_ns) if self.ages_ns else np.full(1, np.nan)
+        untrue = [f'{self.without_truth} of {self.answered} images have no true depth'] if self.without_truth else []
         unused = [f'{self.why_unused} ({self.odometry_unused} of {self.answered} images)'] if self.why_unused else []
         return {
             'methods': methods,
@@ -361,11 +389,12 @@ class _Run:
             },
             'settings': to_flat(self.settings),
             'holdout': holdout,
+            'judged_by': f'pixels of {TRUTH_TOPIC}' if self.options.truth else 'withheld points',
             'max_depth': self.options.max_depth,
             'partial': bool(self.interrupted or self.damage),
             'interrupted': self.interrupted,
             'damage': self.damage or None,
-            'notes': [*reader.notes, *unused],
+            'notes': [*reader.notes, *unused, *untrue],
             'counts': {
                 'images': self.counts.num_frames,
                 'images_in_bag': self.recording.num_frames,
@@ -390,8 +419,3 @@ class _Run:
                 'all others': '1',
             },
         }
-
-
-def _nothing(shape: tuple[int, int]) -> SparseDepth:
-    none = np.zeros(0, np.float32)
-    return SparseDepth(none, none, none, none, shape)

@@ -97,7 +97,7 @@ def overlay(snapshot: Snapshot, scale: ColourScale) -> np.ndarray:
 
 
 def error_picture(snapshot: Snapshot, points: ScoredPoints) -> np.ndarray:
-    """(h, w, 3) uint8 RGB: signed relative error at withheld points, blue too near, red too far, on a faint image."""
+    """(h, w, 3) uint8 RGB: signed relative error at scored points, blue too near, red too far, on a faint image."""
     grey = cv2.cvtColor(snapshot.image, cv2.COLOR_RGB2GRAY)
     canvas = cv2.cvtColor((grey * 0.35 + 20).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     points = points.take(points.covered)
@@ -118,7 +118,7 @@ def overview(snapshot: Snapshot, methods: Sequence[str]) -> np.ndarray:
 
     Returns:
         ((1 + methods) h, 2 w, 3) uint8 RGB: what goes in and the standard deviation, then per method depth and the
-        error at withheld points.
+        error at scored points.
     """
     scale, first = depth_scale([snapshot]), methods[0]
     rows = [[
@@ -128,7 +128,7 @@ def overview(snapshot: Snapshot, methods: Sequence[str]) -> np.ndarray:
     rows += [
         [
             _labelled(scale.paint(snapshot.depth[method]), f'{method}: depth'),
-            _labelled(error_picture(snapshot, snapshot.scored[method]), f'{method}: error at withheld points'),
+            _labelled(error_picture(snapshot, snapshot.scored[method]), f'{method}: error at scored points'),
         ]
         for method in methods
     ]

@@ -92,6 +92,10 @@ def _bag_name(document: dict[str, Any]) -> str:
     return document['bag']['path'].rstrip('/').rsplit('/', 1)[-1]
 
 
+def _by_truth(document: dict[str, Any]) -> bool:
+    return document['judged_by'] != 'withheld points'
+
+
 def _warning(text: str) -> str:
     return f'<p class="warn">{escape(text)}</p>'
 
@@ -113,7 +117,8 @@ def _headline(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
         )
     ended += ''.join(_warning(f'{note[:1].upper()}{note[1:]}.') for note in document['notes'])
     unscored = '' if first['points']['num_truth'] else \
-        _warning('No withheld lidar point fell into any image, so nothing could be scored.')
+        _warning(f'No image has any {document["judged_by"]}, so nothing could be scored.')
+    seen = '' if _by_truth(document) else ' that the camera sees'
     within = uncertainty['within_1_sigma']
     cards = [
         ('Mean error', f'{number(pooled["mae"])} m', f'{number(pooled["abs_rel"], "abs_rel")} of the distance'),
@@ -131,7 +136,7 @@ def _headline(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
         f'<p class="lead"><b>{escape(scores[0].name)}</b>{escape(others)} on {counts["answered"]} '
         f'image{"s" if counts["answered"] != 1 else ""}'
         f'{f", {unanswered} without an answer" if unanswered else ", every one answered"}. '
-        f'{escape(document["holdout"]["text"])}, and the depth is scored on the withheld points that the camera sees, '
+        f'{escape(document["holdout"]["text"])}, and the depth is scored on the {document["judged_by"]}{seen}, '
         f'up to {document["max_depth"]:g} m ({first["points"]["num_truth"]:,} points).</p>{ended}{unscored}'
         f'<div class="cards">{tiles}</div></header>'
     )
@@ -159,7 +164,7 @@ def _gallery_first(chosen: Sequence[tuple[str, Snapshot]], method: str) -> str:
 def _methods_table(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
     methods = document['methods']
     tables = [
-        ('Over all points', 'pooled', 'Every withheld point weighs the same.'),
+        ('Over all points', 'pooled', 'Every point weighs the same.'),
         ('Mean of the images', 'per_image', 'Every image weighs the same.'),
     ]
     if len(scores) > 1:
@@ -289,7 +294,7 @@ def _gallery(chosen: Sequence[tuple[str, Snapshot]], methods: Sequence[str]) -> 
     scales = (
         f'<div class="scales"><div><h3>Depth</h3>{_scale_bar(metres.ticks(), metres.table(), "m")}</div>'
         f'<div><h3>Standard deviation</h3>{_scale_bar(spread.ticks(), spread.table(), "m")}</div>'
-        f'<div class="wide"><h3>Error at withheld points</h3>{_scale_bar(error_ticks, error_table(), "")}</div></div>'
+        f'<div class="wide"><h3>Error at scored points</h3>{_scale_bar(error_ticks, error_table(), "")}</div></div>'
     )
     return f'<section><h2>Pictures</h2>{scales}{frames}</section>'
 
@@ -380,16 +385,21 @@ def _running(document: dict[str, Any], scores: Sequence[MethodScore]) -> str:
 
 def _reading(document: dict[str, Any]) -> str:
     static = document['counts']['motion'].get('assumed_static', 0)
-    limits = [
-        'Truth is lidar: it says nothing about glass, the sky, or surfaces beyond the reach of the sensor, and the '
-        'pixels '
-        'between its points are not scored.',
-        'Withheld points lie where the lidar looks, so the upper part of the image usually counts for nothing.',
-        'Withheld points that the camera cannot see are found by the parallax of the other points; a few at thin '
-        'things '
-        'remain, and their errors are counted.',
-        'Errors along one recording are alike; an interval over several recordings says more than decimals here.',
-    ]
+    if _by_truth(document):
+        compared = 'The true depth of a pixel is compared with what a method says there'
+        limits = ['Truth is that of a simulation: exact, also where no lidar looks; the sky has none.']
+    else:
+        compared = 'A withheld point is compared with the depth of the pixel that holds it, if that point is visible'
+        limits = [
+            'Truth is lidar: it says nothing about glass, the sky, or surfaces beyond the reach of the sensor, and the '
+            'pixels between its points are not scored.',
+            'Withheld points lie where the lidar looks, so the upper part of the image usually counts for nothing.',
+            'Withheld points that the camera cannot see are found by the parallax of the other points; a few at thin '
+            'things remain, and their errors are counted.',
+        ]
+    limits.append(
+        'Errors along one recording are alike; an interval over several recordings says more than decimals here.'
+    )
     if static:
         limits.append(
             f'For {static} images no poses were known, so lidar and image were taken as simultaneous; on a moving '
@@ -398,9 +408,8 @@ def _reading(document: dict[str, Any]) -> str:
         )
     items = ''.join(f'<li>{text}</li>' for text in limits)
     return (
-        f'<section><h2>How to read this</h2><p>{escape(document["holdout"]["text"])}. A withheld point is compared '
-        'with the '
-        f'depth of the pixel that holds it, if that point is visible and no farther than {document["max_depth"]:g} m. '
+        f'<section><h2>How to read this</h2><p>{escape(document["holdout"]["text"])}. {compared}, up to '
+        f'{document["max_depth"]:g} m. '
         'MAE and RMSE are in metres, iMAE and iRMSE (errors of inverse depth) in 1/km, SqRel in metres; AbsRel is the '
         'mean '
         'error relative to the distance; δ1, δ2, δ3 are the shares of points within a factor of 1.25, 1.25², 1.25³. '

@@ -69,8 +69,8 @@ def image(index):
     return cv2.applyColorMap((255 * np.exp(-depth / 15)).astype(np.uint8), cv2.COLORMAP_BONE)
 
 
-def write_street(path, count=6, poses=True, named_rings=True, lidar=True, compress=False):
-    """Write the drive as a bag."""
+def write_street(path, count=6, poses=True, named_rings=True, lidar=True, compress=False, truths=()):
+    """Write the drive as a bag, with the true depth of the images of such numbers."""
     with BagWriter(path, compress=compress) as bag:
         transforms = bag.message('tf2_msgs/msg/TFMessage')
         rotation = rotation_to_quaternion(OPTICAL_FROM_BODY.T)
@@ -100,6 +100,10 @@ def write_street(path, count=6, poses=True, named_rings=True, lidar=True, compre
             bag.write('/camera/camera_info', info, stamp + 2)
             picture = fill_image(bag.message('sensor_msgs/msg/Image'), image(index), 'bgr8', 'cam_optical', stamp)
             bag.write('/camera/image_rect', picture, stamp + 3)
+            if index in truths:
+                depth = true_depth(index).astype(np.float32)
+                message = bag.message('sensor_msgs/msg/Image')
+                bag.write('/truth/depth', fill_image(message, depth, '32FC1', 'cam_optical', stamp), stamp + 4)
     return path
 
 

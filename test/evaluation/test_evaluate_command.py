@@ -107,6 +107,16 @@ def test_report_says_what_was_withheld_and_the_figures(result):
         assert f'>{number(document["methods"]["nearest"]["pooled"][key])}<' in text
 
 
+def test_what_judged_is_said(tmp_path, capsys):
+    bag = write_street(tmp_path / 'drive', count=2, truths=(0, 1))
+    assert evaluate_bag(bag, tmp_path / 'out', '--method', 'nearest', '--truth') == 0
+    assert 'pixels of /truth/depth up to 80 m' in capsys.readouterr().out
+    html = (tmp_path / 'out' / 'report.html').read_text()
+    assert 'The true depth of a pixel is compared' in html
+    assert 'scored on the pixels of /truth/depth, up to 80 m' in html
+    assert 'Truth is lidar' not in html
+
+
 def test_the_terminal_shows_the_table(street, tmp_path, capsys):
     assert evaluate_bag(street, tmp_path / 'out', '--method', 'linear,nearest', '--no-report') == 0
     text = capsys.readouterr().out
@@ -150,6 +160,7 @@ def test_parameters_of_the_node_are_used_and_wrong_ones_named(street, tmp_path, 
     (('--input-fraction', '1.5'), 'input fraction'),
     (('--method', 'magic'), "'magic'"),
     (('--points', '/nowhere'), '/nowhere'),
+    (('--truth',), 'no true depth'),
     (('--open3d-clean',), '--cloud'),
     (('--cloud', '/nowhere/cloud.ply'), '/nowhere'),
 ])

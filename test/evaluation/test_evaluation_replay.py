@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from street import CAMERA, NUM_RINGS, PERIOD, START, panned, scan, true_depth, write_panned, write_street
@@ -6,7 +8,7 @@ from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, FrameRefused, SettingsError
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
-from depth_ros.evaluation.holdout import fraction_holdout
+from depth_ros.evaluation.holdout import LidarHoldout, fraction_holdout, ring_holdout
 from depth_ros.evaluation.metrics import KEYS
 from depth_ros.evaluation.replay import ReplayCounts, replay
 from depth_ros.geometry.rigid import TransformTree
@@ -147,6 +149,33 @@ def test_evaluation_scores_every_method_on_the_same_points(street):
     # A method alone is scored as it is in company.
     alone = evaluate(street, Settings(), EvaluationOptions(methods=('nearest',), input_rings=8)).document
     assert alone['methods']['nearest']['pooled'] == document['methods']['nearest']['pooled']
+
+
+def test_true_depth_judges_every_pixel_that_has_one(tmp_path):
+    bag = write_street(tmp_path / 'drive', truths=(0, 1, 3, 5))
+    options = EvaluationOptions(methods=('linear',), input_rings=8, truth=True, max_depth=25.0)
+    document = evaluate(bag, Settings(), options).document
+    holdout = LidarHoldout(partial(ring_holdout, 8), [scan(0)])
+    errors = []
+    with Recording(bag) as recording:
+        pipeline = DepthPipeline(Settings(), recording.transforms, create_estimator(Settings(), 'linear'), holdout)
+        for k, answer in enumerate(replay(recording.events(), pipeline, ReplayCounts())):
+            truth = true_depth(k)
+            judged = truth <= 25 if k in (0, 1, 3, 5) else np.zeros_like(truth, bool)
+            errors.append((answer.depth - truth)[judged])
+    errors = np.concatenate(errors)
+    found = document['methods']['linear']
+    assert found['points']['num_truth'] == len(errors) > CAMERA.width * CAMERA.height
+    known = np.isfinite(errors)
+    assert found['points']['num_covered'] == known.sum() > 0
+    assert found['pooled']['mae'] == pytest.approx(np.abs(errors[known]).mean(), rel=1e-4)
+    assert document['judged_by'] == 'pixels of /truth/depth'
+    assert '2 of 6 images have no true depth' in document['notes']
+
+
+def test_without_true_depth_it_cannot_judge(street):
+    with pytest.raises(BagError, match=r'no true depth \(/truth/depth\)'):
+        evaluate(street, Settings(), EvaluationOptions(methods=('nearest',), truth=True))
 
 
 def test_rings_of_a_bag_that_names_none_are_inferred_and_it_says_so(unposed_street, street):

@@ -113,6 +113,17 @@ def test_known_samples_are_mixed_in_and_other_bags_judged(adapted):
     assert {(row['recordings'], row['held_out']) for row in rows} == {('held out', True), ('small', False)}
 
 
+def test_other_bags_that_are_simulated_are_judged_by_exact_depth(data, adapted):
+    found = json.loads((adapted / 'adaptation.json').read_text())
+    assert 'judged by exact depth: small' in found['notes']
+    (row,) = (row for row in found['rows'] if row['recordings'] == 'small' and row['given'] == '16 rings')
+    estimator = NetworkEstimator.of(load_checkpoint(adapted / 'adapted.safetensors')[0])
+    options = EvaluationOptions(input_rings=16, truth=True)
+    document = evaluate(data / 'small', Settings(), options, estimators={'net': estimator}).document
+    assert row['num_points'] == document['methods']['net']['points']['num_truth']
+    assert row['after']['mae'] == pytest.approx(document['methods']['net']['pooled']['mae'], rel=1e-3)
+
+
 def test_of_a_single_known_recording_none_is_left_out_and_that_is_said(adapted):
     found = json.loads((adapted / 'adaptation.json').read_text())
     assert any('too few recordings of --replay' in note for note in found['notes'])
@@ -386,13 +397,18 @@ def row(mae, rmse, name='held out', given='16 rings', covered=1.0, count=10_000)
         ([row(0.9, 0.9)], True, 'MAE −10.0 % and RMSE −10.0 %'),
         ([row(0.99, 0.99)], False, 'not better'),
         ([row(1.2, 1.1)], False, 'not better'),
-        ([row(0.8, 1.06)], False, 'worse in one figure'),
+        ([row(0.6, 0.6), row(1.02, 1.1, given='90 % of the points')], False, 'worse in a part'),
+        ([row(0.6, 0.6), row(1.01, 1.08, given='90 % of the points')], True, 'RMSE +8.0 %'),
         ([row(float('nan'), float('nan'))], False, 'not better'),
         ([row(0.8, 1.04)], True, 'RMSE +4.0 %'),
         ([row(0.9, 0.9), row(1.0, 1.0, given='90 % of the points')], True, 'MAE +0.0 %'),
         ([row(0.9, 0.9), row(1.04, 1.04, 'worlds')], True, 'better'),
         ([row(0.9, 0.9), row(1.08, 1.04, 'worlds')], False, '+6.0 % in the mean on worlds'),
         ([row(0.9, 0.9), row(1.5, 1.5, 'worlds', count=70)], False, '+50.0 % in the mean on worlds'),
+        # Of several, all together decide, and each alone where it is far off.
+        ([row(0.9, 0.9), row(1.15, 1.15, 'a'), row(0.95, 0.95, 'b'), row(1.0, 1.0, 'c')], True, 'better'),
+        ([row(0.9, 0.9), row(1.15, 1.15, 'a'), row(0.99, 0.99, 'b')], False, '+6.7 % in the mean over the 2 other'),
+        ([row(0.9, 0.9), row(1.22, 1.22, 'a'), row(0.8, 0.8, 'b')], False, '+22.0 % in the mean on a'),
         ([row(0.5, 0.5, count=70)], False, 'what was held out has fewer than 1000 points to judge by'),
         ([row(0.5, 0.5, covered=0.2)], False, '20.0 % of the points of held out get a depth, before 100.0 %'),
     ],

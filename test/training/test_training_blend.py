@@ -18,7 +18,17 @@ from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros.settings import from_flat
-from depth_ros_training.adaptation.blend import SHARES, Choice, Share, _loss, blend, choose, keep_mean, read_choice
+from depth_ros_training.adaptation.blend import (
+    SHARES,
+    Choice,
+    Share,
+    _loss,
+    _scored,
+    blend,
+    choose,
+    keep_mean,
+    read_choice,
+)
 from depth_ros_training.adaptation.choosing import leave_out
 from depth_ros_training.adaptation.report import _choice
 from depth_ros_training.data.datasets import read_data
@@ -89,10 +99,10 @@ def table(*rows):
         ([(0.8, None, None), (0.7, None, None), (0.9, None, None), (0.95, None, None)], 0.75),
         ([(1.4, None, None), (1.3, None, None), (1.2, None, None), (1.1, None, None)], 0.25),
         ([(0.8, None, None), (0.8, None, None), (0.9, None, None), (0.95, None, None)], 1.0),
-        # All of it is best, and loses nothing, or too much in the mean, or on a likely place.
+        # All of it is best, and loses little, or too much in the mean; what single places lose does not choose.
         ([(0.7, 0.02, 0.05), (0.75, 0.0, 0.0), (0.8, 0.0, 0.0), (0.9, 0.0, 0.0)], 1.0),
         ([(0.7, 0.021, 0.03), (0.75, 0.019, 0.03), (0.8, 0.0, 0.0), (0.9, 0.0, 0.0)], 0.75),
-        ([(0.7, 0.01, 0.08), (0.75, 0.01, 0.06), (0.8, 0.0, 0.049), (0.9, 0.0, 0.01)], 0.5),
+        ([(0.7, 0.01, 0.08), (0.75, 0.01, 0.06), (0.8, 0.0, 0.049), (0.9, 0.0, 0.01)], 1.0),
         # Of those allowed, not the one that keeps most.
         ([(0.7, 0.1, 0.2), (0.75, 0.015, 0.02), (0.74, 0.01, 0.02), (0.9, -0.02, 0.0)], 0.5),
         # None is allowed: the one that loses least, whatever its score.
@@ -144,6 +154,17 @@ def sums_of(made, samples):
         errors = score(*predict(made, case, torch.device('cpu')), case.withheld)
         found[case.thinning] = found.get(case.thinning, 0) + errors
     return found
+
+
+def test_where_true_depth_is_known_it_judges():
+    sample = scene(2)
+    known = dataclasses.replace(sample, truth=scene(2, lidar=False).truth)
+    made = network(0)
+    (found,) = _scored({0.0: made}, Cases([known], [4]), torch.device('cpu'), lambda: None)[0.0].values()
+    (case,) = Cases([sample], [4])
+    depth, std = predict(made, case, torch.device('cpu'))
+    np.testing.assert_allclose(found[4], score(depth, std, known.true_points()))
+    assert found[4][COUNT] > 2 * score(depth, std, case.withheld)[COUNT]
 
 
 def scored(made, samples, *thinnings):

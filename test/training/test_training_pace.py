@@ -18,8 +18,8 @@ class System:
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_steps_on_samples_that_were_made_ahead_do_not_count(monkeypatch, workers):
-    """Each of them takes 0.1 s, those after them, for which samples have to be made, 2 s; a validation takes 5 s."""
+def test_steps_beside_which_no_samples_are_made_do_not_count(monkeypatch, workers):
+    """The first and the last ones take 0.1 s, those between, beside which samples are made, 2 s; a validation 5 s."""
     now = [0.0]
     ahead = PREFETCH * workers
 
@@ -28,7 +28,7 @@ def test_steps_on_samples_that_were_made_ahead_do_not_count(monkeypatch, workers
         assert settings.run.steps == settings.run.steps_per_epoch
         system = system_class()
         for step in range(settings.run.steps):
-            now[0] += 0.1 if step <= ahead else 2.0
+            now[0] += 2.0 if ahead < step < settings.run.steps - ahead else 0.1
             system.on_train_batch_end()
         system.on_validation_epoch_start()
         now[0] += 5.0

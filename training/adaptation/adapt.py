@@ -21,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from depth_ros.bags.companion import TRUTH_TOPIC
 from depth_ros.bags.recording import Recording
 from depth_ros.errors import (
     BagError,
@@ -62,8 +63,9 @@ _VALIDATIONS = 5
 _BUSY = 0.85  # share of the time that steps and validations may take as measured; over minutes they take longer
 _NUM_JUDGED_IMAGES = 60  # per bag and density; more of a recording says little more
 _STEPS = 50, 8000  # least and most
-# What fine-tuning differs in from the defaults of training. Losses by depth are those of the training that ships; those
-# by other images have weights beside them as in config/training/semi_supervised.yaml, halved: lidar is what judges.
+# What fine-tuning differs in from the defaults of training. Losses by depth are those of the training that ships, but
+# for the one that holds corrections back for the sake of cameras that were in no training. Those by other images have
+# weights beside them as in config/training/semi_supervised.yaml, halved: lidar is what judges.
 _SETTINGS: dict[str, Any] = {
     'run.keep': 1,
     'data.batch': 2,  # of few frames many small steps learn more per minute than few large ones
@@ -201,6 +203,7 @@ class _Adapting:
         self.say, self.progress, self.bar = say, progress, bar
         self.work = out / WORK
         self.notes: list[str] = []
+        self._exact: set[Path] = set()  # other bags with true depth
 
     def run(self, overwrite: bool) -> Adaptation:
         start = self._start()
@@ -244,6 +247,8 @@ class _Adapting:
             with Recording(bag, settings=self.settings) as recording:
                 if not recording.selection.points:
                     raise BagError(f'bag {str(bag)!r} (--also) has no lidar, so nothing could judge; leave it out')
+                if recording.reader.has(TRUTH_TOPIC):
+                    self._exact.add(bag)
         if self.options.replay is not None:
             open_replay(self.options.replay)
 
@@ -427,7 +432,10 @@ class _Adapting:
                     overrides=self.options.preparation.overrides,
                 )
                 parts.append(('held out', True, plan.path, frames, base))
-        parts += [(bag.name, False, bag, [], EvaluationOptions()) for bag in self.options.also]
+        # What is known of simulated ones is exact, and everywhere.
+        parts += [(bag.name, False, bag, [], EvaluationOptions(truth=bag in self._exact)) for bag in self.options.also]
+        if self._exact:
+            self.notes.append(f'judged by exact depth: {", ".join(sorted(bag.name for bag in self._exact))}')
         documents: dict[tuple[str, bool, str], list[Any]] = {}
         pictures = []
         for name, own, bag, _, base in parts:

@@ -14,6 +14,9 @@ _JUDGING = ('mae', 'rmse')
 # Less than this is within what another seed would give.
 _MIN_GAIN = 0.02
 _MAX_LOSS = 0.05
+# Of one of several other bags. A few images of one place change by 6 to 9 % either way (standard deviation) where
+# nothing but what was known is trained on for longer.
+_MAX_SINGLE_LOSS = 0.2
 MIN_POINTS = 1000  # with fewer, a single pole decides
 _MAX_LOST = 0.001  # of the points; a network answers everywhere or refuses the image
 
@@ -91,16 +94,16 @@ class Verdict:
 def judge(rows: Sequence[Row]) -> Verdict:
     """Recommend, or not.
 
-    MAE and RMSE of what was held out have to be lower, by 2 % in the geometric mean over all that was given, and none
-    of them may be more than 5 % higher; nor may the mean of any other recordings that were to be looked at. No points
-    may be left without an answer that had one before. Of what was held out, ``MIN_POINTS`` have to judge.
+    MAE and RMSE of what was held out have to be lower, by 2 % in the geometric mean over all that was given, and both
+    together may not be more than 5 % higher for anything that was given: where nearly all points are, a few that lidar
+    saw through windows make RMSE. Nor may the mean over the other bags that were to be looked at be higher by more, or
+    that of one of several by 20 %. No points may be left without an answer that had one before. Of what was held out,
+    ``MIN_POINTS`` have to judge.
     """
     held_out = [row for row in rows if row.held_out]
     if max(row.num_points for row in held_out) < MIN_POINTS:
         return Verdict(False, f'what was held out has fewer than {MIN_POINTS} points to judge by; add recordings')
-    changes = {(row.given, name): row.change(name) for row in held_out for name in _JUDGING}
-    mean = _mean(held_out)
-    worst = max(changes, key=lambda key: changes[key])
+    mean, worst = _mean(held_out), max(_mean([row]) for row in held_out)
     text = '; '.join(
         f'with {row.given} MAE {percent(row.change("mae"))} and RMSE {percent(row.change("rmse"))}'
         for row in held_out
@@ -114,11 +117,22 @@ def judge(rows: Sequence[Row]) -> Verdict:
             )
     if not mean <= -_MIN_GAIN:  # NaN is no gain
         return Verdict(False, f'not better on what was held out ({text}; {percent(-_MIN_GAIN)} in the mean is asked)')
-    if changes[worst] > _MAX_LOSS:
-        return Verdict(False, f'worse in one figure of what was held out ({text}; {percent(_MAX_LOSS)} is the limit)')
-    for name in dict.fromkeys(row.recordings for row in rows if not row.held_out):
-        change = _mean([row for row in rows if row.recordings == name and not row.held_out])
-        if change > _MAX_LOSS:
+    if worst > _MAX_LOSS:
+        return Verdict(False, f'worse in a part of what was held out ({text}; {percent(_MAX_LOSS)} is the limit)')
+    others = [row for row in rows if not row.held_out]
+    names = list(dict.fromkeys(row.recordings for row in others))
+    single = {name: _mean([row for row in others if row.recordings == name]) for name in names}
+    if len(single) > 1:
+        together = math.expm1(sum(map(math.log1p, single.values())) / len(single))
+        if together > _MAX_LOSS:
+            return Verdict(
+                False,
+                f'better on what was held out ({text}), yet {percent(together)} in the mean over the {len(single)} '
+                'other bags',
+            )
+    limit = _MAX_SINGLE_LOSS if len(single) > 1 else _MAX_LOSS
+    for name, change in single.items():
+        if change > limit:
             return Verdict(False, f'better on what was held out ({text}), yet {percent(change)} in the mean on {name}')
     return Verdict(True, f'better on what was held out: {text}')
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from depth_ros.bags.companion import TrueDepth
 from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, FrameRefused
 from depth_ros.estimators.yardsticks import NearestEstimator
@@ -17,7 +18,6 @@ from depth_ros.geometry.rings import infer_rings
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import Settings
 from depth_ros.types import Frame, LidarScan
-from depth_ros_training.data.companions import TrueDepth
 from depth_ros_training.data.sample import UNKNOWN_RING, Sample, empty_points
 
 

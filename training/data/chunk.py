@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import cv2
 import numpy as np
 
-from depth_ros.bags.frames import TRUTH_TOPIC
+from depth_ros.bags.companion import TRUTH_TOPIC, TrueDepth
 from depth_ros.bags.recording import Item, Recording
 from depth_ros.bags.select import TopicOverrides
 from depth_ros.errors import BagError, FrameRefused, MessageError
@@ -25,7 +25,7 @@ from depth_ros.types import Frame, LidarScan, Pose
 from depth_ros_training.data.accumulation import JUMP_NS, Accumulated, SweepWindow, draw
 from depth_ros_training.data.agreement import EdgeAgreement
 from depth_ros_training.data.bags import rings_of
-from depth_ros_training.data.companions import PartnerImages, TrueDepth, find_partner
+from depth_ros_training.data.companions import PartnerImages, find_partner
 from depth_ros_training.data.dataset import (
     NO_OVERLAP,
     camera_entry,

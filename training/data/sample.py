@@ -107,12 +107,7 @@ class Sample:
 
     def true_points(self) -> SparseDepth:
         """Return the known part of ``truth`` as measurements without error; nothing where there is none."""
-        truth = np.zeros(self.camera.shape, np.float32) if self.truth is None else self.truth
-        row, column = np.nonzero(truth > 0)  # NaN is not
-        depth = truth[row, column]
-        return SparseDepth(
-            column.astype(np.float32), row.astype(np.float32), depth, np.zeros_like(depth), self.camera.shape
-        )
+        return SparseDepth.from_image(np.zeros(self.camera.shape, np.float32) if self.truth is None else self.truth)
 
 
 def empty_points() -> ProjectedPoints:
