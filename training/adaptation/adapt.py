@@ -60,7 +60,7 @@ _BEFORE_FILE, _TUNED_FILE, _AFTER_FILE = 'before.safetensors', 'tuned.safetensor
 _OWN, _REPLAY = 'validation', 'replay_validation'  # samples that choose
 _REPLAY_SHARE = 0.5
 _VALIDATIONS = 5
-_BUSY = 0.85  # share of the time that steps and validations may take as measured; over minutes they take longer
+_BUSY = 0.95  # share of the time that steps and validations may take as measured; over minutes some take longer
 _NUM_JUDGED_IMAGES = 60  # per bag and density; more of a recording says little more
 _STEPS = 50, 8000  # least and most
 # What fine-tuning differs in from the defaults of training. Losses by depth are those of the training that ships, but
@@ -483,6 +483,12 @@ class _Adapting:
                 with whole_file(picture) as temporary:
                     encoded = cv2.imencode('.jpg', pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
                     temporary.write_bytes(encoded.tobytes())
+            for method, score in evaluation.scores.items():
+                evaluation.document['methods'][method]['images'] = [
+                    {name: image[name] for name in ('num_truth', 'mae', 'rmse')}
+                    for image in score.images
+                    if image['num_truth']
+                ]
             self._write_json(path.relative_to(self.work), evaluation.document)
         return given, json.loads(path.read_text(encoding='utf-8')), picture if picture.is_file() else None
 

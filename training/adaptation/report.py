@@ -89,8 +89,9 @@ def _figures(adaptation: Adaptation) -> str:
             ])  # fmt: skip
     return (
         '<section><h2>Before and after</h2><p class="note">As <code>depth_ros evaluate</code> scores: lidar points '
-        'that were withheld and that the camera sees, up to 80 m. Before and after get the same points. Images of one '
-        'recording are alike: what this says of other places is less than what it says of this one.</p>'
+        'that were withheld and that the camera sees, or, of other bags that are simulated, the exact depth of every '
+        'pixel; up to 80 m. Before and after get the same points. Images of one recording '
+        'are alike: what this says of other places is less than what it says of this one.</p>'
         + _table(['recordings', '', *(_LABELS[name] for name in FIGURES), 'images', 'points'], rows)
         + '</section>'
     )

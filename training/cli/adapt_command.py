@@ -39,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='samples or a dataset, of simulated drives say, that are mixed in so that nothing is forgotten',
     )
     parser.add_argument(
-        '--also', type=Path, nargs='+', default=[], metavar='BAG', help='other bags that must not get worse'
-    )
+        '--also', type=Path, nargs='+', default=[], metavar='BAG',
+        help='other bags that must not get worse; simulated ones are judged by their exact depth',
+    )  # fmt: skip
     parser.add_argument('--config', type=Path, metavar='YAML', help='training settings that differ')
     parser.add_argument('--set', action='append', default=[], metavar='GROUP.FIELD=VALUE', help='change one of them')
     add_topic_arguments(parser)
