@@ -131,7 +131,7 @@ def test_bf16_is_trained_in_only_where_it_is_computed_in(monkeypatch, cuda, nati
 
 
 def test_the_best_are_kept_and_the_figures_with_them(data):
-    fit(SupervisedSystem, settings_of(data, run__steps=9), data, data / 'out', progress=False)
+    fit(SupervisedSystem, settings_of(data, run__steps=9, run__precision='auto'), data, data / 'out', progress=False)
     assert len(list((data / 'out').glob('step_*.safetensors'))) == 2
     best = json.loads((data / 'out/best.json').read_text())
     assert best['score'] > 0
