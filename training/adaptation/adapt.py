@@ -483,12 +483,6 @@ class _Adapting:
                 with whole_file(picture) as temporary:
                     encoded = cv2.imencode('.jpg', pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
                     temporary.write_bytes(encoded.tobytes())
-            for method, score in evaluation.scores.items():
-                evaluation.document['methods'][method]['images'] = [
-                    {name: image[name] for name in ('num_truth', 'mae', 'rmse')}
-                    for image in score.images
-                    if image['num_truth']
-                ]
             self._write_json(path.relative_to(self.work), evaluation.document)
         return given, json.loads(path.read_text(encoding='utf-8')), picture if picture.is_file() else None
 
