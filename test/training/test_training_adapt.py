@@ -27,7 +27,8 @@ from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros.settings import Settings, from_flat
 from depth_ros_training.adaptation import adapt as module
-from depth_ros_training.adaptation.verdict import Row, judge, pool
+from depth_ros_training.adaptation.before_after import compare
+from depth_ros_training.adaptation.verdict import AFTER, BEFORE, Row, judge, pool
 from depth_ros_training.cli.main import main
 from depth_ros_training.data import datasets
 from depth_ros_training.data.dataset import read_index
@@ -135,15 +136,13 @@ def test_another_lidar_with_few_rings_is_judged_given_every_second_one(data, ada
     few = tmp_path / 'few'
     arguments = ['--seed', '5', '--frames', '2', '--width', '256', '--height', '96', '--lidar', 'vlp16', '--ideal']
     assert main(['simulate', '--out', str(few), '--world', 'street', '--camera-rate', '2', *arguments]) == 0
-    options = module.AdaptOptions(checkpoint=data / 'net.safetensors')
-    adapting = module._Adapting([], tmp_path, options, Settings(), print, lambda done, total: None, False)
-    (tmp_path / 'work').mkdir()
-    for name in ('before', 'after'):
-        (tmp_path / 'work' / f'{name}.safetensors').write_bytes((data / 'net.safetensors').read_bytes())
-    given, document, _ = adapting._cell(few, False, '16 rings', EvaluationOptions())
-    assert given == 'every second ring'
-    assert not adapting.notes
-    assert document['methods']['before']['points']['num_truth'] > 0
+    found = compare(
+        {few: EvaluationOptions()}, {}, True, dict.fromkeys((BEFORE, AFTER), data / 'net.safetensors'),
+        tmp_path / 'evaluation', Settings(), print, lambda done, total: None,
+    )  # fmt: skip
+    assert [row.given for row in found.rows] == ['every second ring', '90 % of the points']
+    assert not any('not evaluated' in note for note in found.notes)
+    assert all(row.num_points > 0 and row.change('mae') == 0 for row in found.rows)
 
 
 @pytest.mark.parametrize('downscale', [1, 2])

@@ -55,6 +55,7 @@ def test_the_command_makes_a_folder_that_training_reads(bag, tmp_path, capsys):
     folder = SampleFolder(tmp_path / 'samples')
     for stored, read in zip(folder, read_bag(bag), strict=True):
         assert stored.name == read.name
+        assert stored.exact
         np.testing.assert_array_equal(stored.points.u, read.points.u)
         np.testing.assert_allclose(stored.points.slide, read.points.slide, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(stored.truth, read.truth, rtol=1e-3)

@@ -99,10 +99,10 @@ def table(*rows):
         ([(0.8, None, None), (0.7, None, None), (0.9, None, None), (0.95, None, None)], 0.75),
         ([(1.4, None, None), (1.3, None, None), (1.2, None, None), (1.1, None, None)], 0.25),
         ([(0.8, None, None), (0.8, None, None), (0.9, None, None), (0.95, None, None)], 1.0),
-        # All of it is best, and loses little, or too much in the mean; what single places lose does not choose.
+        # All of it is best, and loses nothing, or too much in the mean, or on a likely place.
         ([(0.7, 0.02, 0.05), (0.75, 0.0, 0.0), (0.8, 0.0, 0.0), (0.9, 0.0, 0.0)], 1.0),
         ([(0.7, 0.021, 0.03), (0.75, 0.019, 0.03), (0.8, 0.0, 0.0), (0.9, 0.0, 0.0)], 0.75),
-        ([(0.7, 0.01, 0.08), (0.75, 0.01, 0.06), (0.8, 0.0, 0.049), (0.9, 0.0, 0.01)], 1.0),
+        ([(0.7, 0.01, 0.08), (0.75, 0.01, 0.06), (0.8, 0.0, 0.049), (0.9, 0.0, 0.01)], 0.5),
         # Of those allowed, not the one that keeps most.
         ([(0.7, 0.1, 0.2), (0.75, 0.015, 0.02), (0.74, 0.01, 0.02), (0.9, -0.02, 0.0)], 0.5),
         # None is allowed: the one that loses least, whatever its score.
@@ -156,15 +156,18 @@ def sums_of(made, samples):
     return found
 
 
-def test_where_true_depth_is_known_it_judges():
+def test_where_exact_depth_is_known_it_judges():
     sample = scene(2)
-    known = dataclasses.replace(sample, truth=scene(2, lidar=False).truth)
+    known = dataclasses.replace(sample, truth=scene(2, lidar=False).truth, exact=True)
     made = network(0)
     (found,) = _scored({0.0: made}, Cases([known], [4]), torch.device('cpu'), lambda: None)[0.0].values()
     (case,) = Cases([sample], [4])
     depth, std = predict(made, case, torch.device('cpu'))
     np.testing.assert_allclose(found[4], score(depth, std, known.true_points()))
     assert found[4][COUNT] > 2 * score(depth, std, case.withheld)[COUNT]
+    # What other sweeps saw, or another camera, judges nothing.
+    (case,) = Cases([dataclasses.replace(known, exact=False)], [4])
+    assert case.judging is case.withheld
 
 
 def scored(made, samples, *thinnings):

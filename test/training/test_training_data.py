@@ -40,6 +40,13 @@ def test_dense_truth_survives_the_disk_within_half_precision(tmp_path):
     np.testing.assert_allclose(SampleFolder(tmp_path / 'a')[0].truth, scene(0, lidar=False).truth, rtol=1e-3)
 
 
+@pytest.mark.parametrize('exact', [True, False])
+def test_whether_truth_is_exact_survives_the_disk(tmp_path, exact):
+    with SampleWriter(tmp_path / 'a') as writer:
+        writer.add(dataclasses.replace(scene(0, lidar=False), exact=exact))
+    assert SampleFolder(tmp_path / 'a')[0].exact is exact
+
+
 def test_the_fingerprint_is_of_what_samples_hold(tmp_path):
     write_scenes(tmp_path / 'a', 2)
     write_scenes(tmp_path / 'same', 2)

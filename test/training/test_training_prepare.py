@@ -96,8 +96,10 @@ def test_exact_depth_is_asked_for_by_name(prepared, bag, tmp_path):
         exactly = truth[stamps[sample.name.split('/')[1]]]
         exactly = np.where(exactly < 255.9, exactly, np.nan)  # as far as 16 bits reach
         np.testing.assert_allclose(sample.truth, exactly, atol=1 / 256)
-    supervised = read_source(f'1 dataset {prepared} test', tmp_path).groups['drive'][0].truth
-    assert 0.05 < np.isfinite(supervised).mean() < np.isfinite(samples[0].truth).mean()
+        assert sample.exact
+    supervised = read_source(f'1 dataset {prepared} test', tmp_path).groups['drive'][0]
+    assert not supervised.exact
+    assert 0.05 < np.isfinite(supervised.truth).mean() < np.isfinite(samples[0].truth).mean()
 
 
 def test_other_images_are_where_the_geometry_says(prepared):

@@ -14,34 +14,24 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from depth_ros.bags.companion import TRUTH_TOPIC
 from depth_ros.bags.recording import Recording
-from depth_ros.errors import (
-    BagError,
-    CheckpointError,
-    OutputError,
-    RecordingError,
-    SettingsError,
-    TrainingError,
-)
-from depth_ros.estimators.registry import create_estimator
-from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
-from depth_ros.evaluation.pictures import overview
+from depth_ros.errors import BagError, CheckpointError, OutputError, RecordingError, SettingsError
+from depth_ros.evaluation.evaluate import EvaluationOptions
 from depth_ros.files import output_errors, whole_file
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.layout import STRIDE
 from depth_ros.networks.weights import CHECKPOINT
 from depth_ros.settings import Settings, from_flat, to_flat
+from depth_ros_training.adaptation.before_after import Comparison, compare, load_network
 from depth_ros_training.adaptation.blend import Choice, keep_mean, read_choice
 from depth_ros_training.adaptation.choosing import leave_out, open_replay, write_own
-from depth_ros_training.adaptation.verdict import AFTER, BEFORE, MIN_POINTS, Row, Verdict, judge, pool
+from depth_ros_training.adaptation.verdict import AFTER, BEFORE, Row, Verdict, judge
 from depth_ros_training.data.dataset import DatasetFolder, Index, read_index
 from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans
 from depth_ros_training.data.prepare import prepare
@@ -80,9 +70,6 @@ _SETTINGS: dict[str, Any] = {
     'optimizer.learning_rate': 0.0012,
     'optimizer.decay_share': 0.7,
 }
-# What the network gets of the lidar, and is judged on the rest.
-_FEW_RINGS, _FEWER_RINGS, _MOST_POINTS = '16 rings', 'every second ring', '90 % of the points'
-_GIVEN = {_FEW_RINGS: {'input_rings': 16}, _FEWER_RINGS: {'ring_step': 2}, _MOST_POINTS: {}}
 _OURS = (
     'data.sources', 'data.validation', 'data.held_out', 'data.left_out', 'network.start', 'run.steps',
     'run.steps_per_epoch',
@@ -222,12 +209,12 @@ class _Adapting:
         self._note_differences(index)
         training, steps = self._training(index)
         choice = self._fine_tune(training)
-        rows, pictures = self._evaluate(plans, index)
-        verdict = judge(rows)
+        compared = self._evaluate(plans, index)
+        verdict = judge(compared.rows)
         checkpoint = self._keep(verdict)
         notes = tuple(dict.fromkeys(self.notes))
         return Adaptation(
-            checkpoint, verdict, tuple(rows), index, steps, choice, notes, tuple(pictures), self.work / 'run'
+            checkpoint, verdict, compared.rows, index, steps, choice, notes, compared.pictures, self.work / 'run'
         )
 
     def _start(self) -> bytes:
@@ -238,7 +225,8 @@ class _Adapting:
         if path.suffix == '.onnx':
             raise CheckpointError(f'{str(path)!r} is an export, which cannot be trained; name the .safetensors file')
         load_checkpoint(path)
-        self._estimator(path)  # whether it gives what it gave when it was made: fine-tuning first would be in vain
+        # Whether it gives what it gave when it was made: fine-tuning first would be in vain.
+        load_network(path, self.settings)
         return path.read_bytes()
 
     def _check_what_is_read_late(self) -> None:
@@ -417,85 +405,29 @@ class _Adapting:
             self.notes.append(choice.text)
         return choice
 
-    def _evaluate(self, plans: list[BagPlan], index: Index) -> tuple[list[Row], list[tuple[str, Path]]]:
+    def _evaluate(self, plans: list[BagPlan], index: Index) -> Comparison:
         """Before and after, on what was held out and on the other bags."""
         held_out = [entry for entry in index.frames if entry['split'] == 'test']
         rings = np.median([entry['num_rings'] for entry in held_out if 'points' in entry])
-        given = (_FEW_RINGS if rings > 16 else _FEWER_RINGS), _MOST_POINTS
-        parts: list[tuple[str, bool, Path, list[dict[str, Any]], EvaluationOptions]] = []
+        own: dict[Path, EvaluationOptions] = {}
         for plan in plans:
             frames = [entry for entry in held_out if entry['recording'] == plan.name]
             if frames and plan.points:
-                base = EvaluationOptions(
-                    every=_every(len(frames) * self.options.preparation.every),
+                own[plan.path] = EvaluationOptions(
+                    every=max(-(-len(frames) * self.options.preparation.every // _NUM_JUDGED_IMAGES), 1),
                     stamps=(frames[0]['stamp_ns'], frames[-1]['stamp_ns']),
                     overrides=self.options.preparation.overrides,
                 )
-                parts.append(('held out', True, plan.path, frames, base))
         # What is known of simulated ones is exact, and everywhere.
-        parts += [(bag.name, False, bag, [], EvaluationOptions(truth=bag in self._exact)) for bag in self.options.also]
+        also = {bag: EvaluationOptions(truth=bag in self._exact) for bag in self.options.also}
         if self._exact:
             self.notes.append(f'judged by exact depth: {", ".join(sorted(bag.name for bag in self._exact))}')
-        documents: dict[tuple[str, bool, str], list[Any]] = {}
-        pictures = []
-        for name, own, bag, _, base in parts:
-            for text in given:
-                text, document, picture = self._cell(bag, own, text, base)
-                if document is not None:
-                    documents.setdefault((name, own, text), []).append(document)
-                if picture is not None:
-                    pictures.append((f'{bag.stem}, given {text}', picture))
-        found = (pool(*key, some) for key, some in documents.items())
-        rows = [row for row in found if row is not None]
-        self.notes += [
-            f'{row.recordings}: only {row.num_points} points judge, given {row.given}; below {MIN_POINTS} '
-            'a single pole decides'
-            for row in rows
-            if row.num_points < MIN_POINTS
-        ]
-        if not any(row.held_out for row in rows):
-            raise TrainingError(
-                'no withheld lidar point falls into a held-out image, so nothing says whether the network is better; '
-                'look at the overlay of `depth_ros evaluate`'
-            )
-        return rows, pictures
-
-    def _cell(self, bag: Path, own: bool, given: str, base: EvaluationOptions) -> tuple[str, Any, Path | None]:
-        """Evaluate a bag, or take what an earlier run found; a lidar with few rings is given every second one."""
-        options = dataclasses.replace(base, **_GIVEN[given])
-        name = hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8]
-        stem = self.work / 'evaluation' / f'{bag.stem}_{name}_{"own" if own else "also"}_{given.split()[0]}'
-        path, picture = stem.with_name(f'{stem.name}.json'), stem.with_name(f'{stem.name}.jpg')
-        if not path.is_file():
-            self.say(f'evaluating {bag.name}, given {given}')
-            try:
-                evaluation = evaluate(bag, self.settings, options, self.progress, estimators=self._estimators)
-            except SettingsError as error:
-                if given == _FEW_RINGS:
-                    return self._cell(bag, own, _FEWER_RINGS, base)
-                self.notes.append(f'{bag.name}: not evaluated given {given}: {error}')
-                return given, None, None
-            if evaluation.interrupted:
-                raise KeyboardInterrupt
-            chosen = evaluation.album.chosen()
-            if chosen:
-                pixels = overview(chosen[0][1], [BEFORE, AFTER])
-                with whole_file(picture) as temporary:
-                    encoded = cv2.imencode('.jpg', pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-                    temporary.write_bytes(encoded.tobytes())
-            self._write_json(path.relative_to(self.work), evaluation.document)
-        return given, json.loads(path.read_text(encoding='utf-8')), picture if picture.is_file() else None
-
-    @cached_property
-    def _estimators(self) -> dict[str, Any]:
-        """The network before and after, as the robot runs it."""
-        return {
-            name: self._estimator(self.work / file) for name, file in ((BEFORE, _BEFORE_FILE), (AFTER, _AFTER_FILE))
-        }
-
-    def _estimator(self, checkpoint: Path) -> Any:
-        estimator = dataclasses.replace(self.settings.estimator, checkpoint=str(checkpoint), fallback=False)
-        return create_estimator(dataclasses.replace(self.settings, estimator=estimator), 'network')
+        checkpoints = {BEFORE: self.work / _BEFORE_FILE, AFTER: self.work / _AFTER_FILE}
+        found = compare(
+            own, also, rings > 16, checkpoints, self.work / 'evaluation', self.settings, self.say, self.progress
+        )
+        self.notes += found.notes
+        return found
 
     def _keep(self, verdict: Verdict) -> Path:
         """Put the network where the user looks for it, by a name that tells whether to use it."""
@@ -509,6 +441,3 @@ class _Adapting:
         with whole_file(self.work / name) as path:
             path.write_text(json.dumps(content, indent=1), encoding='utf-8')
 
-
-def _every(num_images: int) -> int:
-    return max(-(-num_images // _NUM_JUDGED_IMAGES), 1)

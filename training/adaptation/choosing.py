@@ -38,7 +38,7 @@ def write_own(dataset: Path, folder: Path) -> None:
     able = [number for number in range(len(part)) if 'points' in part.entry(number)]
     with SampleWriter(folder) as writer:
         for place in evenly(len(able), _NUM_OWN_IMAGES):
-            writer.add(_judging(part[able[place]], exact=False))
+            writer.add(_judging(part[able[place]]))
 
 
 def open_replay(folder: Path) -> DatasetFolder | SampleFolder:
@@ -70,7 +70,7 @@ def leave_out(replay: Path, folder: Path, own: Collection[str]) -> list[str]:
     if _is_whole(folder):
         return list(SampleFolder(folder).groups)
     opened = open_replay(replay)
-    groups, exact = opened.groups, isinstance(opened, SampleFolder)
+    groups = opened.groups
     able = [name for name, group in groups.items() if name not in own and len(group[0].points)]
     if len(able) < _MIN_REPLAY:
         return []
@@ -81,7 +81,7 @@ def leave_out(replay: Path, folder: Path, own: Collection[str]) -> list[str]:
     with SampleWriter(folder) as writer:
         for name in chosen:
             for place in evenly(len(groups[name]), each):
-                writer.add(_judging(groups[name][place], exact))
+                writer.add(_judging(groups[name][place]))
     return chosen
 
 
@@ -93,12 +93,12 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _judging(sample: Sample, exact: bool) -> Sample:
+def _judging(sample: Sample) -> Sample:
     """A sample without other images, whose points all have a ring: bands of rows where the lidar names none.
 
     Its truth stays where it is exact; that of a dataset is what the sweeps around the image saw.
     """
-    sample = dataclasses.replace(sample, others=(), truth=sample.truth if exact else None)
+    sample = dataclasses.replace(sample, others=(), truth=sample.truth if sample.exact else None)
     if len(sample.ring) and sample.ring.min() >= 0:
         return sample
     bands = np.clip(sample.points.v * (_BANDS / sample.camera.height), 0, _BANDS - 1)

@@ -49,6 +49,7 @@ class _SamplePipeline(DepthPipeline):
             points,
             ring,
             truth,
+            exact=truth is not None,
         )
 
 

@@ -337,7 +337,7 @@ class DatasetFolder(Sequence):
         try:
             return Sample(
                 f'{recording}/{entry["frame"]}', recording, image, camera, points, ring, truth, True,
-                tuple(self._others(entry)),
+                tuple(self._others(entry)), self._exact,
             )  # fmt: skip
         except DepthRosError as error:
             raise RecordingError(

@@ -73,6 +73,9 @@ class Sample:
         truth: (H, W) float32 metres, NaN = unknown; None where nothing but the lidar says anything.
         metric: False where depths are known up to a factor only.
         others: the same scene from elsewhere, for self-supervision. Transforms are in metres.
+        exact: True where ``truth`` is what each pixel shows, without error, as a simulation knows it. Then it judges,
+            and not the lidar: that sees between leaves and past edges what the pixel does not, and nothing outside its
+            field.
 
     Raises:
         ShapeError: sizes do not fit together.
@@ -87,6 +90,7 @@ class Sample:
     truth: np.ndarray | None = None
     metric: bool = True
     others: tuple[SourceImage, ...] = ()
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.image.shape != (*self.camera.shape, 3) or self.image.dtype != np.uint8:

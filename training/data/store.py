@@ -88,6 +88,7 @@ class SampleWriter:
             'slide': sample.points.slide.astype(np.float16),
             'ring': sample.ring,
             'metric': np.array(sample.metric),
+            'exact': np.array(sample.exact),
         }
         if sample.truth is not None:
             parts['truth'] = sample.truth.astype(np.float16) if np.nanmax(sample.truth) < 6e4 else sample.truth
@@ -167,6 +168,7 @@ class SampleFolder(Sequence):
             truth,
             bool(content['metric']),
             tuple(others),
+            bool(content.get('exact', False)),  # samples of earlier releases do not say
         )
 
 

@@ -123,7 +123,7 @@ class DepthSystem(lightning.LightningModule):
                 'lower optimizer.learning_rate; the checkpoints before it are as they were'
             )
         total = self._sums.setdefault(case.thinning, np.zeros(NUM_SUMS))
-        total += score(depth, std, case.withheld)
+        total += score(depth, std, case.judging)
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures over all processes."""

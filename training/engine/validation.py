@@ -32,7 +32,7 @@ class Case:
         thinning: every k-th ring is given, 0 = none.
         input: input of the network.
         given: points given.
-        withheld: points that judge.
+        withheld: the other points, as far as the image shows them.
     """
 
     sample: Sample
@@ -40,6 +40,11 @@ class Case:
     input: NetworkInput
     given: SparseDepth
     withheld: SparseDepth
+
+    @property
+    def judging(self) -> SparseDepth:
+        """What judges: the truth where it is exact, else the points withheld."""
+        return self.sample.true_points() if self.sample.exact else self.withheld
 
 
 class Cases(Sequence):
