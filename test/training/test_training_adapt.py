@@ -28,6 +28,7 @@ from depth_ros.networks.depth_net import DepthNet
 from depth_ros.settings import Settings, from_flat
 from depth_ros_training.adaptation import adapt as module
 from depth_ros_training.adaptation.before_after import compare
+from depth_ros_training.adaptation.blend import SHARES
 from depth_ros_training.adaptation.verdict import AFTER, BEFORE, Row, judge, pool
 from depth_ros_training.cli.main import main
 from depth_ros_training.data import datasets
@@ -109,7 +110,7 @@ def test_the_result_is_what_evaluate_says_of_the_file(data, adapted, tmp_path):
 
 def test_known_samples_are_mixed_in_and_other_bags_judged(adapted):
     settings = json.loads((adapted / 'work' / 'run' / 'settings.json').read_text())
-    assert settings['data']['sources'] == ['0.5 dataset dataset train', '0.5 samples replay']
+    assert settings['data']['sources'] == ['0.4 dataset dataset train', '0.6 samples replay']
     rows = json.loads((adapted / 'adaptation.json').read_text())['rows']
     assert {(row['recordings'], row['held_out']) for row in rows} == {('held out', True), ('small', False)}
 
@@ -128,7 +129,7 @@ def test_other_bags_that_are_simulated_are_judged_by_exact_depth(data, adapted):
 def test_of_a_single_known_recording_none_is_left_out_and_that_is_said(adapted):
     found = json.loads((adapted / 'adaptation.json').read_text())
     assert any('too few recordings of --replay' in note for note in found['notes'])
-    assert [entry['replay'] for entry in found['shares']] == [None] * 5
+    assert {entry['replay'] for entry in found['shares']} == {None}
     assert found['share'] == min(found['shares'][1:], key=lambda entry: entry['score'])['share']
 
 
@@ -253,7 +254,7 @@ def test_interrupted_it_goes_on_where_it_was(data, adapted, tmp_path, monkeypatc
     found = json.loads((out / 'adaptation.json').read_text())
     assert found['share'] == facts['share']
     assert found['shares'] == facts['shares']
-    assert [entry['share'] for entry in found['shares']] == [0.0, 1.0, 0.75, 0.5, 0.25]
+    assert [entry['share'] for entry in found['shares']] == [0.0, *SHARES]
     assert all(entry['replay'] is not None for entry in found['shares'])
     assert sum('of the way to the fine-tuned network is kept' in note for note in found['notes']) == 1
     assert 'How far to go' in (out / 'report.html').read_text()

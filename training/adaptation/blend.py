@@ -28,11 +28,13 @@ from depth_ros_training.engine.keep_best import save_calibrated
 from depth_ros_training.engine.system import predict
 from depth_ros_training.engine.validation import NUM_SUMS, THINNINGS, Cases, figures, score, std_correction
 
-SHARES = (1.0, 0.75, 0.5, 0.25)
-# By how much what was known may get worse: in the mean over the recordings of replay, and one standard deviation of
-# them above it. The latter looks for the single place that suffers, as the verdict does, whose limit it is. The worst
-# recording itself would not do: one is known by a few images only, and the worst of many is bad by chance.
+SHARES = tuple(tenths / 10 for tenths in range(10, 0, -1))
+# By how much what was known may get worse: in the mean over the recordings of replay, and two standard deviations of
+# them above it. The latter looks for the single place that suffers, as the verdict does, whose limit it is: with one
+# deviation each sixth place would be beyond it, and a network that goes to the limit be refused. The worst recording
+# itself would not do: one is known by a few images only, and the worst of many is bad by chance.
 _MAX_LOSS, _MAX_LIKELY_LOSS = 0.02, 0.05
+_DEVIATIONS = 2
 # Rings given of what was known. Of a lidar with few rings an eighth is one or none, where a single tree decides.
 _KNOWN_THINNINGS = 2, 4
 
@@ -46,7 +48,7 @@ class Share:
         score: of the robot's own images that choose, see ``figures``; the lower the better.
         replay: relative change of the score on recordings of replay that were not trained on, their geometric mean
             (0.01 = 1 % worse); None = no such recordings.
-        replay_high: one standard deviation over these recordings above it; of a single one, the same.
+        replay_high: two standard deviations over these recordings above it; of a single one, the same.
     """
 
     share: float
@@ -220,11 +222,11 @@ def _pooled(parts: _Sums) -> dict[int, np.ndarray]:
 
 
 def _loss(before: _Sums, after: _Sums) -> tuple[float | None, float | None]:
-    """Relative change of the score, each recording alike: its mean, and one standard deviation above that."""
+    """Relative change of the score, each recording alike: its mean, and what few of them exceed."""
     logs = [math.log(figures(after[name])['score'] / figures(sums)['score']) for name, sums in before.items()]
     logs = [value for value in logs if math.isfinite(value)]  # where no point judges, there is no score
     if not logs:
         return None, None
     mean = statistics.fmean(logs)
     spread = statistics.stdev(logs) if len(logs) > 1 else 0.0
-    return math.expm1(mean), math.expm1(mean + spread)
+    return math.expm1(mean), math.expm1(mean + _DEVIATIONS * spread)

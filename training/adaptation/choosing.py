@@ -14,7 +14,8 @@ from depth_ros_training.data.sample import Sample
 from depth_ros_training.data.splits import evenly
 from depth_ros_training.data.store import SampleFolder, SampleWriter
 
-_NUM_OWN_IMAGES, _NUM_REPLAY_IMAGES = 8, 24
+# Of replay many: by 2 images of each recording the changes spread twice as far as by 5, and their spread chooses, too.
+_NUM_OWN_IMAGES, _NUM_REPLAY_IMAGES = 8, 60
 _REPLAY_SHARE = 10  # one of so many recordings of replay is not trained on,
 _MIN_REPLAY = 4  # from so many on: of fewer, each is a large part of what is known
 _MAX_REPLAY = 12
