@@ -29,12 +29,11 @@ from depth_ros_training.engine.system import predict
 from depth_ros_training.engine.validation import NUM_SUMS, THINNINGS, Cases, figures, score, std_correction
 
 SHARES = tuple(tenths / 10 for tenths in range(10, 0, -1))
-# By how much what was known may get worse: in the mean over the recordings of replay, and two standard deviations of
-# them above it. The latter looks for the single place that suffers, as the verdict does, whose limit it is: with one
-# deviation each sixth place would be beyond it, and a network that goes to the limit be refused. The worst recording
-# itself would not do: one is known by a few images only, and the worst of many is bad by chance.
+# By how much what was known may get worse: in the mean over the recordings of replay, and on all but a tenth of them.
+# The latter looks for the places that suffer, as the verdict does, whose limit it is. The worst of many will not do: it
+# is bad by chance, for one where errors are centimetres; nor would a standard deviation, which that one decides.
 _MAX_LOSS, _MAX_LIKELY_LOSS = 0.02, 0.05
-_DEVIATIONS = 2
+_MAY_LOSE_MORE = 0.1
 # Rings given of what was known. Of a lidar with few rings an eighth is one or none, where a single tree decides.
 _KNOWN_THINNINGS = 2, 4
 
@@ -48,7 +47,7 @@ class Share:
         score: of the robot's own images that choose, see ``figures``; the lower the better.
         replay: relative change of the score on recordings of replay that were not trained on, their geometric mean
             (0.01 = 1 % worse); None = no such recordings.
-        replay_high: two standard deviations over these recordings above it; of a single one, the same.
+        replay_high: what at most a tenth of these recordings exceed; of fewer than ten, that of the worst.
     """
 
     share: float
@@ -222,11 +221,10 @@ def _pooled(parts: _Sums) -> dict[int, np.ndarray]:
 
 
 def _loss(before: _Sums, after: _Sums) -> tuple[float | None, float | None]:
-    """Relative change of the score, each recording alike: its mean, and what few of them exceed."""
+    """Relative change of the score, each recording alike: its mean, and what at most a tenth of them exceed."""
     logs = [math.log(figures(after[name])['score'] / figures(sums)['score']) for name, sums in before.items()]
     logs = [value for value in logs if math.isfinite(value)]  # where no point judges, there is no score
     if not logs:
         return None, None
-    mean = statistics.fmean(logs)
-    spread = statistics.stdev(logs) if len(logs) > 1 else 0.0
-    return math.expm1(mean), math.expm1(mean + _DEVIATIONS * spread)
+    high = sorted(logs, reverse=True)[int(_MAY_LOSE_MORE * len(logs))]
+    return math.expm1(statistics.fmean(logs)), math.expm1(high)

@@ -145,8 +145,8 @@ def _choice(choice: Choice) -> str:
     return (
         '<section><h2>How far to go</h2><p class="note">Means of the weights before and after fine-tuning, by the '
         'share of those after. The score is the geometric mean of MAE and RMSE (m) on the own images that choose. '
-        'Beside it, how much that changes on recordings of replay that were not trained on: in the mean, and two '
-        'standard deviations over recordings above it.</p>'
+        'Beside it, how much that changes on recordings of replay that were not trained on: in the mean, and '
+        'what at most a tenth of them exceed.</p>'
         + _table(['share', '', 'score', 'on replay', 'on replay, high'], rows)
         + '</section>'
     )
