@@ -27,7 +27,7 @@ from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros.settings import Settings, from_flat
 from depth_ros_training.adaptation import adapt as module
-from depth_ros_training.adaptation.before_after import compare
+from depth_ros_training.adaptation import before_after
 from depth_ros_training.adaptation.blend import SHARES
 from depth_ros_training.adaptation.verdict import AFTER, BEFORE, Row, judge, pool
 from depth_ros_training.cli.main import main
@@ -137,7 +137,7 @@ def test_another_lidar_with_few_rings_is_judged_given_every_second_one(data, ada
     few = tmp_path / 'few'
     arguments = ['--seed', '5', '--frames', '2', '--width', '256', '--height', '96', '--lidar', 'vlp16', '--ideal']
     assert main(['simulate', '--out', str(few), '--world', 'street', '--camera-rate', '2', *arguments]) == 0
-    found = compare(
+    found = before_after.compare(
         {few: EvaluationOptions()}, {}, True, dict.fromkeys((BEFORE, AFTER), data / 'net.safetensors'),
         tmp_path / 'evaluation', Settings(), print, lambda done, total: None,
     )  # fmt: skip
@@ -200,8 +200,9 @@ def test_the_same_command_does_nothing_twice(data, adapted, monkeypatch, capsys)
     def never(*_, **__):
         raise AssertionError('done already')
 
-    for name in ('prepare', 'fit', 'keep_mean', 'evaluate'):
+    for name in ('prepare', 'fit', 'keep_mean'):
         monkeypatch.setattr(module, name, never)
+    monkeypatch.setattr(before_after, 'evaluate', never)
     assert main(command(data, adapted, '--replay', data / 'known samples', '--also', data / 'small')) == 0
     assert 'better on what was held out' in capsys.readouterr().out
 
@@ -240,7 +241,7 @@ def test_interrupted_it_goes_on_where_it_was(data, adapted, tmp_path, monkeypatc
     tuned = (out / 'work' / 'tuned.safetensors').read_bytes()
     assert not (out / 'work' / 'after.safetensors').exists()
     with monkeypatch.context() as patch:
-        patch.setattr(module, 'evaluate', stop)
+        patch.setattr(before_after, 'evaluate', stop)
         patch.setattr(module, 'fit', None)
         assert main(arguments) == 130
     trained = (out / 'work' / 'after.safetensors').read_bytes()
