@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,20 +111,16 @@ def load_network(checkpoint: Path, settings: Settings) -> Estimator:
     return create_estimator(dataclasses.replace(settings, estimator=estimator), 'network')
 
 
+@dataclass(eq=False)
 class _Comparing:
-    """Evaluations of two networks."""
+    """Evaluations of two networks, with what ``compare`` was called with."""
 
-    def __init__(
-        self,
-        checkpoints: Mapping[str, Path],
-        folder: Path,
-        settings: Settings,
-        say: Callable[[str], None],
-        progress: Callable[[int, int], None],
-    ) -> None:
-        self._checkpoints, self._folder, self._settings = checkpoints, folder, settings
-        self._say, self._progress = say, progress
-        self.notes: list[str] = []
+    checkpoints: Mapping[str, Path]
+    folder: Path
+    settings: Settings
+    say: Callable[[str], None]
+    progress: Callable[[int, int], None]
+    notes: list[str] = field(default_factory=list)
 
     def cell(
         self, bag: Path, held_out: bool, given: str, base: EvaluationOptions
@@ -132,12 +128,12 @@ class _Comparing:
         """Evaluate a bag, or take what an earlier run found; a lidar with few rings is given every second one."""
         options = dataclasses.replace(base, **_GIVEN[given])
         name = hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8]
-        stem = self._folder / f'{bag.stem}_{name}_{"own" if held_out else "also"}_{given.split()[0]}'
+        stem = self.folder / f'{bag.stem}_{name}_{"own" if held_out else "also"}_{given.split()[0]}'
         path, picture = stem.with_name(f'{stem.name}.json'), stem.with_name(f'{stem.name}.jpg')
         if not path.is_file():
-            self._say(f'evaluating {bag.name}, given {given}')
+            self.say(f'evaluating {bag.name}, given {given}')
             try:
-                evaluation = evaluate(bag, self._settings, options, self._progress, estimators=self._estimators)
+                evaluation = evaluate(bag, self.settings, options, self.progress, estimators=self._estimators)
             except SettingsError as error:
                 if given == _FEW_RINGS:
                     return self.cell(bag, held_out, _FEWER_RINGS, base)
@@ -157,4 +153,4 @@ class _Comparing:
 
     @cached_property
     def _estimators(self) -> dict[str, Estimator]:
-        return {name: load_network(path, self._settings) for name, path in self._checkpoints.items()}
+        return {name: load_network(path, self.settings) for name, path in self.checkpoints.items()}
