@@ -47,6 +47,21 @@ def test_whether_truth_is_exact_survives_the_disk(tmp_path, exact):
     assert SampleFolder(tmp_path / 'a')[0].exact is exact
 
 
+def test_samples_of_earlier_releases_are_judged_by_points(tmp_path):
+    """They do not say whether their truth is exact."""
+    with SampleWriter(tmp_path / 'a') as writer:
+        writer.add(dataclasses.replace(scene(0), truth=scene(0, lidar=False).truth, exact=True))
+    path = tmp_path / 'a' / '000000.npz'
+    with np.load(path) as stored:
+        content = {name: value for name, value in stored.items() if name != 'exact'}
+    np.savez(path, **content)
+    sample = SampleFolder(tmp_path / 'a')[0]
+    assert sample.truth is not None
+    assert not sample.exact
+    case = Cases([sample], [2])[0]
+    assert len(case.judging) == len(case.withheld) < len(sample.points)
+
+
 def test_the_fingerprint_is_of_what_samples_hold(tmp_path):
     write_scenes(tmp_path / 'a', 2)
     write_scenes(tmp_path / 'same', 2)
