@@ -23,6 +23,7 @@ from depth_ros.files import output_errors, whole_file
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, limit_threads, read_data
+from depth_ros_training.engine.allocation import keep_freed_memory
 from depth_ros_training.engine.data_wait import DataWait, TimedLoader
 from depth_ros_training.engine.keep_best import KeepBest
 from depth_ros_training.engine.pictures import Pictures
@@ -70,6 +71,7 @@ def fit(
         )
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
+    keep_freed_memory()
     if rank == 0:
         _claim(out, settings)
     # Its remarks on devices and products are no result of the run.
