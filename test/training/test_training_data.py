@@ -9,6 +9,7 @@ pytest.importorskip('torch', reason='training needs torch')
 from training_scenes import HEIGHT, WIDTH, rig_scene, scene, write_scenes
 
 from depth_ros.errors import OutputError, RecordingError, SettingsError
+from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.networks.layout import DISTANCE, LINEAR, REACHED
 from depth_ros.types import Camera
 from depth_ros_training.cli.main import main
@@ -196,6 +197,24 @@ def test_a_virtual_lidar_measures_what_is_there():
         row, column = np.floor(points.v + 0.5).astype(int), np.floor(points.u + 0.5).astype(int)
         np.testing.assert_array_equal(points.depth, sample.truth[row, column])
         assert len(ring) == len(points)
+
+
+def test_truth_behind_a_measurement_does_not_judge_but_the_measurement_does():
+    truth = np.full((64, 128), 20.0, np.float32)
+    truth[30:, 60:] = 6.0
+    # Nearer than what its pixel shows, as on a board of a fence; farther, as behind an edge; and one that agrees.
+    points = ProjectedPoints(
+        np.float32([50, 90, 20]), np.float32([20, 50, 10]), np.float32([8, 20, 20]), np.arange(3, dtype=np.int32),
+        np.zeros((3, 2), np.float32),
+    )  # fmt: skip
+    camera = Camera(128, 64, 100.0, 100.0, 63.5, 31.5)
+    sample = Sample('fence', 'fence', np.zeros((64, 128, 3), np.uint8), camera, points, np.zeros(3, np.int16), truth)
+    settings = dataclasses.replace(STILL, virtual=0.0, flip=0.0, min_zoom=1.0, max_zoom=1.0)
+    view = make_view(sample, (64, 128), settings, np.random.default_rng(0))
+    expected = truth.copy()
+    expected[16:25, 46:55] = np.nan
+    expected[20, 50] = 8.0  # the measurement, which is not given
+    np.testing.assert_allclose(view.target * view.input.scale, expected, rtol=1e-6)
 
 
 def test_views_are_a_function_of_their_number(tmp_path):

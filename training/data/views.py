@@ -27,6 +27,8 @@ _MIN_GIVEN = 8
 _SOME, _DENSE = 0.1, 0.5
 _ALLOWED_DEPTH = 120.0  # metres; farther lidar returns judge nothing
 _FARTHEST = 250.0  # metres; farther truth (mountains) would outweigh all that a robot cares for
+# Around a measurement that is so much nearer than the truth, pixels, the truth behind it does not judge.
+_GAP_MARGIN, _GAP_RADIUS = 0.1, 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,6 +98,7 @@ def make_view(
     target = np.full(shape, np.nan, np.float32) if zoomed.truth is None else zoomed.truth.copy()
     if zoomed.metric:
         target[target > _FARTHEST] = np.nan
+    _forget_gaps(target, zoomed.points)
     # Where the truth is known, lidar errors (noise, mixed pixels) need not judge.
     judging = (withheld.depth <= _ALLOWED_DEPTH) & ~np.isfinite(target[withheld.row, withheld.column])
     target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
@@ -113,6 +116,24 @@ def make_view(
     if others is None:
         return view
     return dataclasses.replace(view, others=_others(sample, zoomed, given, mirrored, others, settings, look, rng))
+
+
+def _forget_gaps(target: np.ndarray, points: ProjectedPoints) -> None:
+    """Make the truth unknown where the lidar met something nearer.
+
+    Between the leaves of a bush and the boards of a fence a pixel shows what is behind, and calibration puts the edge
+    of a car beside it. Whoever learns the depth there learns to look past what was measured, and does so on every other
+    edge and with every other lidar as well. Measurements that are not given judge there, as on recordings.
+    """
+    shape = target.shape
+    row, column = (np.floor(at + np.float32(0.5)).astype(np.intp) for at in (points.v, points.u))
+    before = points.depth < (1 - _GAP_MARGIN) * target[row, column]
+    if not before.any():
+        return
+    measured = np.full(shape, np.inf, np.float32)
+    np.minimum.at(measured, (row[before], column[before]), points.depth[before])
+    around = cv2.erode(measured, np.ones((2 * _GAP_RADIUS + 1,) * 2, np.uint8))
+    target[around < (1 - _GAP_MARGIN) * target] = np.nan
 
 
 def _encode(
