@@ -43,8 +43,11 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	test -f '$(DATA)/splits.json' || { echo 'DATA is "$(DATA)", expected a folder with splits.json, see the model card' >&2; exit 2; }
 	mkdir -p $(WORK)
 	ln -sfn $(abspath $(DATA))/splits.json $(abspath $(DATA))/multi_place $(abspath $(DATA))/rgbd $(WORK)/
-	$(VENV)/bin/depth_ros_training simulate --out $(WORK)/bags --seed 1000 --drives 110 --frames 5 --camera-rate 1 --width 640 --height 192 --lidar-field camera
+	$(VENV)/bin/depth_ros_training simulate --out $(WORK)/bags --seed 1000 --drives 332 --frames 5 --camera-rate 1 --width 640 --height 192 --lidar-field camera
 	test -d $(WORK)/simulated || $(VENV)/bin/depth_ros_training cache $(WORK)/bags/* --out $(WORK)/simulated
+	$(VENV)/bin/depth_ros_training simulate --out $(WORK)/worlds --seed 8000 --drives 9 --frames 5 --camera-rate 1 --width 960 --height 320
+	test -d $(WORK)/simulated_val || $(VENV)/bin/depth_ros_training cache $(WORK)/worlds/* --out $(WORK)/simulated_val
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_start.yaml --data $(WORK) --out $(WORK)/start
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped.yaml --data $(WORK) --out $(WORK)/run
 	$(VENV)/bin/depth_ros export $(WORK)/run/best.safetensors --out $(WORK)/depth_net_small.safetensors
 	$(VENV)/bin/depth_ros export $(WORK)/depth_net_small.safetensors --out $(WORK)/depth_net_small.onnx

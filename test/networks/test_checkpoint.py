@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import struct
@@ -7,13 +8,17 @@ import pytest
 pytest.importorskip('torch', reason='checkpoints need torch')
 pytest.importorskip('safetensors', reason='checkpoints need safetensors')
 
+import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from depth_ros.errors import CheckpointError, OutputError
+from depth_ros.estimators.learned import reference_input
+from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.networks import checkpoint
 from depth_ros.networks.checkpoint import load_checkpoint, round_to_half, save_checkpoint
-from depth_ros.networks.depth_net import DepthNet
+from depth_ros.networks.depth_net import SIZES, DepthNet
 
 
 @pytest.fixture
@@ -128,6 +133,35 @@ def test_a_size_that_does_not_fit_the_weights_is_refused(saved):
     header(path, lambda facts: facts.update(size='huge'))
     with pytest.raises(CheckpointError, match='not known'):
         load_checkpoint(path)
+
+
+def write_without(folder, without):
+    """Write a checkpoint of ``small`` that lacks the layers of this name."""
+    network = DepthNet()
+    with torch.no_grad():
+        network.head.weight.normal_(std=0.05)
+    save_checkpoint(folder / 'whole.safetensors', network, {})
+    with safe_open(folder / 'whole.safetensors', 'pt') as file:
+        kept = {name: file.get_tensor(name) for name in file.keys() if not name.startswith(without)}  # noqa: SIM118
+        save_file(kept, folder / 'net.safetensors', file.metadata())
+
+
+def test_weights_of_the_first_release_fit_and_give_what_they_gave(tmp_path, monkeypatch):
+    write_without(tmp_path, 'decoder.3.blocks.')
+    now, _ = load_checkpoint(tmp_path / 'net.safetensors')
+    size = dataclasses.replace(SIZES['small'], decoder=(1, 1, 1, 0))
+    monkeypatch.setitem(SIZES, 'small', size)
+    then, _ = load_checkpoint(tmp_path / 'net.safetensors')
+    assert len(then.state_dict()) < len(now.state_dict())
+    frame, sparse = reference_input()
+    for a, b in zip(*(NetworkEstimator.of(network).estimate(frame, sparse) for network in (then, now)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_that_lack_only_some_of_the_later_layers_are_refused(tmp_path):
+    write_without(tmp_path, 'decoder.3.blocks.1.')
+    with pytest.raises(CheckpointError, match=r'2 tensors differ, .*blocks\.1'):
+        load_checkpoint(tmp_path / 'net.safetensors')
 
 
 @pytest.mark.parametrize('text', ['[]', 'null', '"x"', '[' * 100_000])
