@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ pytest.importorskip('lightning', reason='training needs lightning')
 import torch
 from training_scenes import scene, write_scenes
 
-from depth_ros.errors import SettingsError, TrainingError
+from depth_ros.errors import CheckpointError, SettingsError, TrainingError
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
@@ -28,9 +29,12 @@ from depth_ros_training.adaptation.blend import (
     choose,
     keep_mean,
     read_choice,
+    write_mean,
 )
 from depth_ros_training.adaptation.choosing import leave_out
 from depth_ros_training.adaptation.report import _choice
+from depth_ros_training.cli.main import main
+from depth_ros_training.data import datasets
 from depth_ros_training.data.datasets import read_data
 from depth_ros_training.data.store import SampleFolder, SampleWriter
 from depth_ros_training.engine.keep_best import save_calibrated
@@ -222,6 +226,38 @@ def test_the_mean_states_deviations_that_hold(kept):
     # The reference is that of this network: the check on loading compares with it.
     settings = from_flat({'estimator.checkpoint': str(folder / 'after.safetensors')})
     assert create_estimator(settings, 'network').status.max_relative_error < 1e-3
+
+
+def test_one_mean_is_calibrated_too(kept, tmp_path, monkeypatch, capsys):
+    folder, own, _, _ = kept
+    monkeypatch.setattr(datasets, 'read_data', lambda settings, data: ([], own, []))
+    (tmp_path / 'config.yaml').write_text('data: {sources: [1 samples a]}')
+    names = [str(folder / f'{name}.safetensors') for name in ('before', 'tuned')]
+    rest = ['--config', str(tmp_path / 'config.yaml'), '--out', str(tmp_path / 'mean.safetensors')]
+    assert main(['mean', *names, '--share', '0.25', *rest]) == 0
+    assert '25 % of' in capsys.readouterr().out
+    mean, facts = load_checkpoint(tmp_path / 'mean.safetensors')
+    weights = dict(blend(*(load_checkpoint(Path(name))[0] for name in names), 0.25).named_parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in mean.named_parameters())
+    assert std_correction(sums_of(mean, own)) == pytest.approx(1, rel=0.02)
+    assert (facts['share'], facts['step'], 'shares' in facts) == (0.25, 7, False)
+
+
+@pytest.mark.parametrize(
+    ('share', 'size', 'images', 'said'),
+    [
+        (1.5, 'small', 1, 'share is 1.5, expected 0 to 1'),
+        (0.5, 'base', 1, 'small with encoder conv.*base with encoder conv'),
+        (0.5, 'small', 0, 'no image to calibrate with'),
+    ],
+)
+def test_a_mean_that_cannot_be_is_refused(tmp_path, share, size, images, said):
+    save_checkpoint(tmp_path / 'before.safetensors', network(0), {})
+    save_checkpoint(tmp_path / 'tuned.safetensors', DepthNet(size), {})
+    paths = (tmp_path / f'{name}.safetensors' for name in ('before', 'tuned'))
+    with pytest.raises((SettingsError, CheckpointError), match=said):
+        write_mean(*paths, share, [scene(0)][:images], tmp_path / 'mean.safetensors')
+    assert not (tmp_path / 'mean.safetensors').exists()
 
 
 def test_a_network_without_finite_depth_is_refused_by_name(tmp_path):

@@ -15,11 +15,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from depth_ros.errors import TrainingError
+from depth_ros.errors import CheckpointError, SettingsError, TrainingError
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros_training.adaptation.verdict import percent
@@ -169,11 +170,55 @@ def keep_mean(
     # Images without lidar choose nothing, but headers tell of them.
     rest = _scored({share: networks[share]}, parts[2], device, count)
     sums = _pooled(own_sums[share]) | _pooled(rest[share])
+    more = {'share': share, 'shares': [dataclasses.asdict(entry) for entry in tried]}
+    _save(blend(first, last[0], share), sums, last[1], more, target)
+
+
+def write_mean(before: Path, tuned: Path, share: float, samples: Sequence[Sample], target: Path) -> float:
+    """Write one mean of the weights, calibrated anew.
+
+    Args:
+        before: a checkpoint.
+        tuned: what came of it.
+        share: weight of ``tuned``, 0..1.
+        samples: images that were not trained on; their errors calibrate the stated deviation.
+        target: checkpoint to write. Its header names the share.
+
+    Returns:
+        The factor that the stated deviations were multiplied by.
+
+    Raises:
+        CheckpointError: a checkpoint cannot be used, or the two are not of one build.
+        SettingsError: the share is not between 0 and 1, or no image has lidar with rings.
+        RecordingError: an image cannot be read.
+        TrainingError: the mean has no finite depth somewhere.
+        OutputError: the checkpoint cannot be written.
+    """
+    if not 0 <= share <= 1:
+        raise SettingsError(f'share is {share}, expected 0 to 1')
+    first, last = load_checkpoint(before)[0], load_checkpoint(tuned)
+    builds = [f'{network.size} with encoder {network.encoder_name}' for network in (first, last[0])]
+    if builds[0] != builds[1]:
+        raise CheckpointError(
+            f'{str(before)!r} is {builds[0]}, {str(tuned)!r} is {builds[1]}; a mean needs two of one build'
+        )
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    mean = blend(first, last[0], share).to(device, memory_format=torch.channels_last)
+    cases = Cases(samples)
+    if not len(cases):
+        raise SettingsError('no image to calibrate with has lidar; name some in data.validation or data.held_out')
+    sums = _pooled(_scored({share: mean}, cases, device, lambda: None)[share])
+    return _save(blend(first, last[0], share), sums, last[1], {'share': share}, target)
+
+
+def _save(
+    mean: DepthNet, sums: dict[int, np.ndarray], facts: Mapping[str, Any], more: Mapping[str, Any], target: Path
+) -> float:
+    """Write a mean with honest deviations; ``facts`` are those of the checkpoint after fine-tuning."""
     correction = std_correction(sums)
-    facts = {name: last[1][name] for name in ('training', 'data', 'step')}
-    facts['validation'] = figures(sums, correction)
-    facts |= {'share': share, 'shares': [dataclasses.asdict(entry) for entry in tried]}
-    save_calibrated(target, blend(first, last[0], share), correction, facts)
+    known = {name: facts[name] for name in ('training', 'data', 'step') if name in facts}
+    save_calibrated(target, mean, correction, {**known, 'validation': figures(sums, correction), **more})
+    return correction
 
 
 def read_choice(checkpoint: Path) -> Choice:

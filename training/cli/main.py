@@ -16,6 +16,7 @@ COMMANDS = {
     'cache': 'turn bags into a folder of training samples',
     'acceptance': 'judge checkpoints on all recordings kept apart, beside the classical methods, in one table',
     'score': 'compare checkpoints with the classical methods on validation images',
+    'mean': 'write the mean of the weights of two checkpoints, of which the second came of the first',
     'fit': 'train a network, or go on with an interrupted training',
     'simulate': 'render drives through procedural worlds, with exact truth, into bags',
 }
