@@ -208,7 +208,7 @@ def write_mean(before: Path, tuned: Path, share: float, samples: Sequence[Sample
     if not len(cases):
         raise SettingsError('no image to calibrate with has lidar; name some in data.validation or data.held_out')
     sums = _pooled(_scored({share: mean}, cases, device, lambda: None)[share])
-    return _save(blend(first, last[0], share), sums, last[1], {'share': share}, target)
+    return _save(mean.cpu(), sums, last[1], {'share': share}, target)
 
 
 def _save(
