@@ -174,7 +174,14 @@ def keep_mean(
     _save(blend(first, last[0], share), sums, last[1], more, target)
 
 
-def write_mean(before: Path, tuned: Path, share: float, samples: Sequence[Sample], target: Path) -> float:
+def write_mean(
+    before: Path,
+    tuned: Path,
+    share: float,
+    samples: Sequence[Sample],
+    target: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
     """Write one mean of the weights, calibrated anew.
 
     Args:
@@ -183,6 +190,7 @@ def write_mean(before: Path, tuned: Path, share: float, samples: Sequence[Sample
         share: weight of ``tuned``, 0..1.
         samples: images that were not trained on; their errors calibrate the stated deviation.
         target: checkpoint to write. Its header names the share.
+        progress: called with the number of images done and of all; each counts once per number of rings given.
 
     Returns:
         The factor that the stated deviations were multiplied by.
@@ -207,7 +215,8 @@ def write_mean(before: Path, tuned: Path, share: float, samples: Sequence[Sample
     cases = Cases(samples)
     if not len(cases):
         raise SettingsError('no image to calibrate with has lidar; name some in data.validation or data.held_out')
-    sums = _pooled(_scored({share: mean}, cases, device, lambda: None)[share])
+    numbers = itertools.count(1)
+    sums = _pooled(_scored({share: mean}, cases, device, lambda: progress(next(numbers), len(cases)))[share])
     return _save(mean.cpu(), sums, last[1], {'share': share}, target)
 
 

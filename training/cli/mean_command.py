@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from depth_ros.cli.evaluate_command import Progress
 from depth_ros_training.settings import load
 
 
@@ -31,5 +32,9 @@ def run(arguments: argparse.Namespace) -> None:
     from depth_ros_training.data.datasets import read_data
 
     _, samples, _ = read_data(settings, arguments.data)
-    factor = write_mean(arguments.before, arguments.after, arguments.share, samples, arguments.out)
+    progress = Progress()
+    try:
+        factor = write_mean(arguments.before, arguments.after, arguments.share, samples, arguments.out, progress)
+    finally:
+        progress.close()
     print(f'{arguments.out}: {100 * arguments.share:g} % of {arguments.after}; deviations times {factor:.3g}')
