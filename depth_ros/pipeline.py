@@ -284,8 +284,9 @@ def estimate_depth(
     depth, std = estimate_downscaled(estimator, frame, sparse, settings.estimator.downscale)
     limit = settings.output.max_relative_std
     if limit > 0:
-        sure = std <= np.float32(limit) * depth
-        depth, std = np.where(sure, depth, np.float32(np.nan)), np.where(sure, std, np.float32(np.nan))
+        unsure = std > np.float32(limit) * depth
+        if unsure.any():
+            depth, std = (np.where(unsure, np.float32(np.nan), values) for values in (depth, std))
     return depth, std
 
 

@@ -205,8 +205,9 @@ class OutputSettings:
         '32FC1', 'Depth as 32FC1 (metres, NaN unknown) or 16UC1 (millimetres, 0 unknown).', choices=('32FC1', '16UC1')
     )
     max_relative_std: float = param(
-        0.0,
-        'Pixels whose standard deviation is above this share of their depth become unknown; 0 = keep all.',
+        1.0,
+        'Pixels whose standard deviation is above this share of their depth become unknown, as the sky is above any; '
+        '0 = keep all.',
         ge=0.0,
         le=10.0,
     )

@@ -69,6 +69,10 @@ class ViewSettings:
     )
     flip: float = param(0.5, 'Share of samples mirrored left to right.', ge=0.0, le=1.0)
     color: float = param(0.8, 'Share of samples whose colours are changed.', ge=0.0, le=1.0)
+    shade: float = param(
+        0.0, 'Share of samples parts of which are put into the shade, whatever is there.', ge=0.0, le=1.0
+    )
+    sky: float = param(0.0, 'Share of samples with sky, known as such, that get another.', ge=0.0, le=1.0)
     gray: float = param(0.1, 'Share of samples without colour.', ge=0.0, le=1.0)
     blur: float = param(0.2, 'Share of samples that are blurred.', ge=0.0, le=1.0)
     noise: float = param(0.2, 'Share of samples with noise on the image.', ge=0.0, le=1.0)
@@ -103,6 +107,9 @@ class LossSettings:
     coarse: float = param(0.2, 'L1 of log depth at coarse scales.', ge=0.0, le=1000.0)
     likelihood: float = param(
         0.1, 'Laplace likelihood of the error, for the standard deviation alone.', ge=0.0, le=1000.0
+    )
+    sky: float = param(
+        0.0, 'Cross entropy of the sky, which exact truth tells from what has a depth.', ge=0.0, le=1000.0
     )
     gaussian: float = param(
         0.0, 'Gaussian likelihood of the error, for the standard deviation alone.', ge=0.0, le=1000.0

@@ -18,8 +18,8 @@ from depth_ros.networks.layout import GUIDE_CHANNELS, INPUT_VERSION, STRIDE, inp
 
 _FORMAT = 'depth_ros 1'
 _KEY = 'depth_ros'
-# Layers that the network 'small' had not at first, the identity before training.
-_LATER = 'decoder.3.blocks.'
+# Layers that networks of some sizes had not at first; as they are before training, they change nothing.
+_LATER = {'decoder.3.blocks.': ('small',), 'sky.': ('small', 'base')}
 
 
 def save_checkpoint(path: Path, network: DepthNet, facts: Mapping[str, Any], half: bool = False) -> None:
@@ -92,9 +92,9 @@ def load_checkpoint(path: Path) -> tuple[DepthNet, dict[str, Any]]:
     except (KeyError, TypeError, SettingsError) as error:  # a list is no key of a table
         raise CheckpointError(f'checkpoint {str(path)!r} names a network that is not known: {error}') from error
     expected = network.state_dict()
-    if facts['size'] == 'small' and not any(name.startswith(_LATER) for name in tensors):
-        # What these layers start as is what the network was without them.
-        tensors.update({name: value for name, value in expected.items() if name.startswith(_LATER)})
+    for layers, sizes in _LATER.items():
+        if facts['size'] in sizes and not any(name.startswith(layers) for name in tensors):
+            tensors.update({name: value for name, value in expected.items() if name.startswith(layers)})
     wrong = sorted(expected.keys() ^ tensors.keys()) + sorted(
         name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ from depth_ros.networks.blocks import Level, UpLevel, conv
 from depth_ros.networks.encoders import create_encoder
 from depth_ros.networks.layout import (
     CANDIDATES,
-    DISTANCE,
     FAR,
     FARTHER,
     GUIDE_CHANNELS,
@@ -25,7 +25,6 @@ from depth_ros.networks.layout import (
     NEAREST,
     PER_PIXEL,
     PLANE,
-    REACHED,
 )
 
 NAME = 'DepthNet'
@@ -58,11 +57,18 @@ _FIRST_LOGITS = {
     LINEAR: 1.0, PLANE: 1.5, MEAN: -1.0, NEAR: -2.0, FAR: -2.0, NEAREST: -2.0, NEARER: -4.0, FARTHER: -4.0,
 }  # fmt: skip
 _FIRST_LOG_STD = -2.5
+# Channels of the last layer: logits, correction, log deviation, each for the four pixels of a cell at stride 2.
+_OUTPUTS = [4 * len(CANDIDATES), 4, 4]
+# Channels of the guide: the first candidate, the others, ``DISTANCE``, ``SPACING``, ``REACHED``.
+_GUIDE = [1, len(CANDIDATES) - 1, 1, 1, 1]
 # Largest correction of log depth where all depths around a pixel are the same, and how far from a measurement, in
 # pixels, half of the largest is allowed. Chosen on simulated streets with cameras and lidars that are in no training.
 _CORRECTION, _CORRECTION_DISTANCE = 0.05, 16.0
 _IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
 _MIN_LOG_STD, _MAX_LOG_STD = -5.3, 2.0  # of depth, 0.5 % at least: lidars and calibrations are no better
+_FIRST_SKY = -4.0  # logit before training: no sky anywhere
+SKY_LOG_STD = math.log(10.0)
+"""Of depth where there is none: larger than any that stands for an error."""
 
 
 class Prediction(NamedTuple):
@@ -73,12 +79,15 @@ class Prediction(NamedTuple):
         log_std: (B, 1, H, W) logarithm of the standard deviation of ``log_depth``, that is of the relative error of
         depth.
         correction: (B, 1, H, W) the part of ``log_depth`` that is no choice among the candidates.
+        sky: (B, 1, H, W) logit that a pixel shows the sky, which has no depth. When not training, ``log_std`` says so,
+            too: from a logit of -1 on it rises, at 1 it is ``SKY_LOG_STD``.
         coarse: log depth at strides 4 and 8, (B, 1, H / 4, W / 4) and (B, 1, H / 8, W / 8); empty when not training.
     """
 
     log_depth: Tensor
     log_std: Tensor
     correction: Tensor
+    sky: Tensor
     coarse: tuple[Tensor, ...]
 
 
@@ -121,12 +130,14 @@ class DepthNet(nn.Module):
         for head in self.coarse_heads:
             nn.init.zeros_(head.weight)
         self.hidden = conv(shape.last, shape.last)
-        outputs = len(CANDIDATES) + 2
-        self.head = conv(shape.last, outputs * 4, kernel=1)
+        self.head = conv(shape.last, sum(_OUTPUTS), kernel=1)
         nn.init.zeros_(self.head.weight)
         first = torch.tensor([*(_FIRST_LOGITS[channel] for channel in CANDIDATES), 0.0, _FIRST_LOG_STD])
         with torch.no_grad():
             self.head.bias.copy_(first.repeat_interleave(4))
+        self.sky = conv(shape.last, 4, kernel=1)
+        nn.init.zeros_(self.sky.weight)
+        nn.init.constant_(self.sky.bias, _FIRST_SKY)
         # Factor that makes the stated deviation hold on data that was not trained on; fitted after training.
         self.register_buffer('std_factor', torch.ones(()))
 
@@ -142,15 +153,20 @@ class DepthNet(nn.Module):
             The prediction.
         """
         dtype = self.head.weight.dtype
-        # Channels last, as arrays have them: so convolutions take them without a copy.
-        unit = image.permute(0, 3, 1, 2).to(dtype) / 255.0
-        camera = torch.cat([(unit - _IMAGE_MEAN) / _IMAGE_STD, rays.permute(0, 3, 1, 2).to(dtype)], dim=1)
-        guide = guide.permute(0, 3, 1, 2)
+        # Channels stay last, as arrays have them, until a convolution takes them: so it takes them without a copy.
+        unit = image.to(dtype) / 255.0
+        colors = ((unit - _IMAGE_MEAN) / _IMAGE_STD).permute(0, 3, 1, 2)
+        rays = rays.to(dtype).permute(0, 3, 1, 2)
         # tanh(log(x) / 2): like the logarithm around 1, bounded, and cheap in engines.
-        lidar = ((guide - 1) / (guide + 1)).to(dtype)
-        present = (guide[:, REACHED:].amax((1, 2, 3), keepdim=True) > 0).to(dtype)
-        x = self.camera_stem(camera) + present * self.lidar_stem(lidar)
-        extras = [None] * len(self.encoder) if self.backbone is None else self.backbone(unit)
+        lidar = ((guide - 1) / (guide + 1)).to(dtype).permute(0, 3, 1, 2)
+        # Split, and not sliced: engines then copy nothing.
+        linear, others, distance, _, reached = guide.permute(0, 3, 1, 2).split(_GUIDE, dim=1)
+        present = (reached.amax((1, 2, 3), keepdim=True) > 0).to(dtype)
+        # Colours and rays meet behind the layer: to put them into one array takes longer than to filter them apart.
+        of_colors, of_rays = self.camera_stem.weight.split([3, 2], dim=1)
+        x = functional.conv2d(colors, of_colors, self.camera_stem.bias, stride=2, padding=1)
+        x = x + functional.conv2d(rays, of_rays, stride=2, padding=1) + present * self.lidar_stem(lidar)
+        extras = [None] * len(self.encoder) if self.backbone is None else self.backbone(unit.permute(0, 3, 1, 2))
         skips = [x]
         for level, extra in zip(self.encoder, extras, strict=True):
             skips.append(level(skips[-1], extra))
@@ -159,35 +175,40 @@ class DepthNet(nn.Module):
         for level in self.decoder:
             x = level(x, skips.pop())
             levels.append(x)
-        x = self.hidden(functional.relu(x))
-        outputs = functional.pixel_shuffle(self.head(functional.relu(x)), 2).float()
-        weights = outputs[:, : len(CANDIDATES)].softmax(dim=1)
-        linear = guide[:, LINEAR : LINEAR + 1]
+        x = functional.relu(self.hidden(functional.relu(x)))
+        logits, correction, log_std = (
+            functional.pixel_shuffle(functional.conv2d(x, weight, bias), 2).float()
+            for weight, bias in zip(self.head.weight.split(_OUTPUTS), self.head.bias.split(_OUTPUTS), strict=True)
+        )
+        weights = logits.softmax(dim=1)
         # Inverse depths, the candidates after the first relative to it.
-        chosen = linear * (weights[:, :1] + (weights[:, 1:] * guide[:, PLANE : FARTHER + 1]).sum(dim=1, keepdim=True))
-        correction = outputs[:, -2:-1]
+        chosen = linear * (weights[:, :1] + (weights[:, 1:] * others).sum(dim=1, keepdim=True))
         if not self.training:
             # A network that is limited in training, too, learns to press against the limits, and is worse elsewhere.
-            correction = _limited(correction, guide)
+            correction = _limited(correction, others, distance, reached)
         log_depth = correction - chosen.log()
-        log_std = outputs[:, -1:].clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
+        log_std = log_std.clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
+        sky = functional.pixel_shuffle(self.sky(x), 2).float()
+        if not self.training:
+            # No step: engines that round differently would differ by all of it.
+            log_std = log_std + ((sky + 1) / 2).clamp(0, 1) * (SKY_LOG_STD - log_std)
         coarse: tuple[Tensor, ...] = ()
         if self.training:
             coarse = tuple(
                 head(functional.relu(features)).float() - functional.avg_pool2d(linear, stride).log()
                 for head, features, stride in zip(self.coarse_heads, (levels[2], levels[1]), (4, 8), strict=True)
             )
-        return Prediction(log_depth, log_std, correction, coarse)
+        return Prediction(log_depth, log_std, correction, sky, coarse)
 
 
-def _limited(correction: Tensor, guide: Tensor) -> Tensor:
+def _limited(correction: Tensor, others: Tensor, distance: Tensor, reached: Tensor) -> Tensor:
     """Limit the correction of log depth, where there is lidar, by what is measured around a pixel.
 
     None at a measurement, more with the distance from it and with the spread of the depths around. On cameras and
     lidars that it never saw, a network that may correct at will throws single pixels to several times their depth.
     """
-    low, high = guide[:, FARTHER : FARTHER + 1], guide[:, NEARER : NEARER + 1]
-    pixels = (guide[:, DISTANCE : DISTANCE + 1] - 1) / PER_PIXEL
+    low, high = others[:, FARTHER - PLANE :], others[:, NEARER - PLANE : FARTHER - PLANE]
+    pixels = (distance - 1) / PER_PIXEL
     limit = (_CORRECTION + (high - low) / (high + low)) * pixels / (pixels + _CORRECTION_DISTANCE)
     limit = limit.clamp(min=1e-3)
-    return torch.where(guide[:, REACHED:] > 0, limit * (correction / limit).tanh(), correction)
+    return torch.where(reached > 0, limit * (correction / limit).tanh(), correction)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import struct
 
@@ -18,7 +19,7 @@ from depth_ros.estimators.learned import reference_input
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.networks import checkpoint
 from depth_ros.networks.checkpoint import load_checkpoint, round_to_half, save_checkpoint
-from depth_ros.networks.depth_net import SIZES, DepthNet
+from depth_ros.networks.depth_net import SIZES, SKY_LOG_STD, DepthNet
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def write_without(folder, without):
 
 
 def test_weights_of_the_first_release_fit_and_give_what_they_gave(tmp_path, monkeypatch):
-    write_without(tmp_path, 'decoder.3.blocks.')
+    write_without(tmp_path, ('decoder.3.blocks.', 'sky.'))
     now, _ = load_checkpoint(tmp_path / 'net.safetensors')
     size = dataclasses.replace(SIZES['small'], decoder=(1, 1, 1, 0))
     monkeypatch.setitem(SIZES, 'small', size)
@@ -156,6 +157,14 @@ def test_weights_of_the_first_release_fit_and_give_what_they_gave(tmp_path, monk
     frame, sparse = reference_input()
     for a, b in zip(*(NetworkEstimator.of(network).estimate(frame, sparse) for network in (then, now)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_weights_that_never_learned_the_sky_see_it_nowhere(tmp_path):
+    write_without(tmp_path, 'sky.')
+    network, _ = load_checkpoint(tmp_path / 'net.safetensors')
+    frame, sparse = reference_input()
+    depth, std = NetworkEstimator.of(network).estimate(frame, sparse)
+    assert (std < math.exp(SKY_LOG_STD) / 1.01 * depth).all()
 
 
 def test_weights_that_lack_only_some_of_the_later_layers_are_refused(tmp_path):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from depth_ros.errors import SettingsError
 from depth_ros.estimators.learned import reference_input
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.network_input import encode
-from depth_ros.networks.depth_net import SIZES, DepthNet
+from depth_ros.networks.depth_net import SIZES, SKY_LOG_STD, DepthNet
 from depth_ros.networks.layout import GUIDE_CHANNELS
 from depth_ros.types import Camera, Frame, SparseDepth
 
@@ -120,6 +122,19 @@ def test_training_gives_coarse_depth_too(size):
     assert prediction.log_depth.shape == prediction.log_std.shape == (2, 1, 64, 96)
     assert [tuple(level.shape) for level in prediction.coarse] == [(2, 1, 16, 24), (2, 1, 8, 12)]
     assert network.eval()(*arguments).coarse == ()
+
+
+def test_the_sky_has_a_deviation_beyond_any_error():
+    frame, sparse = reference_input()
+    network = trained()
+    estimator = NetworkEstimator.of(network)
+    depth, std = estimator.estimate(frame, sparse)
+    torch.nn.init.constant_(network.sky.bias[:2], 3.0)  # the upper row of every cell
+    torch.nn.init.zeros_(network.sky.weight)
+    same, doubted = estimator.estimate(frame, sparse)
+    np.testing.assert_array_equal(same, depth)
+    np.testing.assert_allclose((doubted / depth)[::2], math.exp(SKY_LOG_STD), rtol=1e-4)
+    np.testing.assert_allclose(doubted[1::2], std[1::2], rtol=1e-5)
 
 
 @pytest.mark.parametrize('encoder', ['resnet18', 'resnet50', 'dinov2_small'])

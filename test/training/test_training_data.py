@@ -182,6 +182,41 @@ def test_flipped_views_look_the_other_way():
     np.testing.assert_allclose((view.target * view.input.scale)[known], truth[:, ::-1][known], rtol=1e-5)
 
 
+@pytest.mark.parametrize('flip', [0.0, 1.0])
+@pytest.mark.parametrize('exact', [True, False])
+def test_where_exact_truth_has_no_depth_there_is_the_sky(exact, flip):
+    truth = np.full((64, 128), 20.0, np.float32)
+    truth[:30, :50] = np.nan
+    truth[40:, 100:] = 300.0  # farther than what judges, but there
+    image, none = np.zeros((64, 128, 3), np.uint8), np.zeros(0, np.int16)
+    camera = Camera(128, 64, 100.0, 100.0, 63.5, 31.5)
+    sample = Sample('street', 'street', image, camera, empty_points(), none, truth, exact=exact)
+    settings = dataclasses.replace(STILL, flip=flip, min_zoom=1.0, max_zoom=1.0)
+    view = make_view(sample, (64, 128), settings, np.random.default_rng(0))
+    sky = np.isnan(truth[:, ::-1] if flip else truth)
+    np.testing.assert_array_equal(view.empty, sky if exact else np.zeros_like(sky))
+
+
+def test_shade_falls_on_images_alone():
+    sample = scene(5)
+    settings = dataclasses.replace(STILL, flip=0.0, min_zoom=1.0, max_zoom=1.0)
+    shaded = dataclasses.replace(settings, shade=1.0)
+    factors = []
+    for seed in range(20):
+        view, plain = (
+            make_view(sample, (HEIGHT, WIDTH), each, np.random.default_rng(seed)) for each in (shaded, settings)
+        )
+        bright = (sample.image > 60).all(axis=2) & (view.input.image < 255).all(axis=2)
+        factors.append(view.input.image[bright].mean(axis=1) / sample.image[bright].mean(axis=1))
+        np.testing.assert_array_equal(plain.input.image, sample.image)
+        np.testing.assert_array_equal(np.isfinite(view.target), np.isfinite(plain.target))
+        np.testing.assert_array_equal(view.input.rays, plain.input.rays)
+    # Some of an image is darker than the rest of it by a factor, which differs between images.
+    contrasts = [np.percentile(each, 98) / np.percentile(each, 2) for each in factors]
+    assert np.median(contrasts) > 1.3
+    assert max(contrasts) < 10
+
+
 def test_depth_without_a_unit_is_not_learned_without_lidar():
     sample = dataclasses.replace(scene(5, lidar=False), metric=False)
     settings = dataclasses.replace(STILL, no_lidar=1.0)

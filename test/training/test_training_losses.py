@@ -14,6 +14,7 @@ from depth_ros_training.losses.depth_l2 import depth_l2
 from depth_ros_training.losses.gradient import STEPS, gradient_l1
 from depth_ros_training.losses.laplace import laplace_nll
 from depth_ros_training.losses.log_l1 import log_l1
+from depth_ros_training.losses.sky import sky_cross_entropy
 
 NAN = float('nan')
 DEPTH = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
@@ -63,6 +64,17 @@ def test_likelihood_teaches_the_deviation_and_leaves_the_depth_alone():
     laplace_nll(log_depth, log_std, TARGET).backward()
     assert log_depth.grad is None
     assert log_std.grad.abs().sum() > 0
+
+
+def test_the_sky_is_where_nothing_has_a_depth():
+    logit = torch.tensor([[[[2.0, -1.0], [0.5, 3.0]]]], requires_grad=True)
+    empty = torch.tensor([[[[True, False], [True, False]]]])
+    target = torch.tensor([[[[NAN, 5.0], [NAN, NAN]]]])  # of the last pixel nothing is known
+    loss = sky_cross_entropy(logit, empty, target)
+    right = [1 / (1 + math.exp(-value)) for value in (2.0, 1.0, 0.5)]
+    assert loss.item() == pytest.approx(-sum(map(math.log, right)) / 3)
+    loss.backward()
+    assert logit.grad.sign().tolist() == [[[[-1, 1], [-1, 0]]]]
 
 
 def test_gradient_sees_shape_and_not_level():

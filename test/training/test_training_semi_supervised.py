@@ -126,7 +126,7 @@ def test_alignment_of_small_images_pulls_from_afar(data, levels, pulled):
     rays = torch.stack([columns - margin - width / 2, rows - margin - height / 2], dim=-1)[inner] / focal
     log_depth = torch.full((1, 1, height, width), float(np.log(5.0)), requires_grad=True)
     eye = _Eye(
-        Prediction(log_depth, torch.zeros_like(log_depth), torch.zeros_like(log_depth), ()), rays[None],
+        Prediction(log_depth, *(torch.zeros_like(log_depth) for _ in range(3)), ()), rays[None],
         torch.ones(1, 1, 1, 1),
         left[:, :3, inner[0], inner[1]], torch.ones(1, 1, height, width, dtype=torch.bool), left,
     )  # fmt: skip

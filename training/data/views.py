@@ -14,6 +14,7 @@ from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.settings import ProjectionSettings
 from depth_ros.types import Camera, Frame, SparseDepth
 from depth_ros_training.data import virtual_lidar
+from depth_ros_training.data.looks import recolor, repaint_sky
 from depth_ros_training.data.sample import Sample, split_points
 from depth_ros_training.data.source_views import STEREO, SourceViews, move_points, source_views, unaliased
 from depth_ros_training.settings import SelfSupervisionSettings, ViewSettings
@@ -57,6 +58,7 @@ class View:
         target: (H, W) float32 depth in multiples of ``input.scale``, NaN = unknown.
         dense: True where the target is a surface, so that its gradients mean something.
         metric: False where the scale of the target means nothing in metres.
+        empty: (H, W) bool, True where the truth is that nothing is there: the sky.
         others: the other images of the scene, if asked for.
     """
 
@@ -64,6 +66,7 @@ class View:
     target: np.ndarray
     dense: bool
     metric: bool
+    empty: np.ndarray
     others: Others | None = None
 
 
@@ -96,23 +99,29 @@ def make_view(
     inputs, withheld = split_points(zoomed.points, given, shape, projection.hidden_margin, projection.range_std)
     inputs = _disturb(inputs, settings, rng)
     target = np.full(shape, np.nan, np.float32) if zoomed.truth is None else zoomed.truth.copy()
+    # What is exactly known and has no depth has none.
+    empty = np.isnan(target) if sample.exact else np.zeros(shape, np.bool_)
     if zoomed.metric:
         target[target > _FARTHEST] = np.nan
     _forget_gaps(target, zoomed.points)
     # Where the truth is known, lidar errors (noise, mixed pixels) need not judge.
     judging = (withheld.depth <= _ALLOWED_DEPTH) & ~np.isfinite(target[withheld.row, withheld.column])
     target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
+    image = zoomed.image
+    if empty.any() and rng.random() < settings.sky:
+        image = repaint_sky(image, empty, rng)
     look = copy.deepcopy(rng)
-    image = _recolor(zoomed.image, settings, rng)
+    image = recolor(image, settings, rng)
     directions = rays(zoomed.camera)
     mirrored = bool(rng.random() < settings.flip)
     encoded, target = _encode(zoomed.camera, image, directions, inputs, target, mirrored)
+    empty = np.ascontiguousarray(empty[:, ::-1]) if mirrored else empty
     dense = zoomed.truth is not None and bool(np.isfinite(zoomed.truth).mean() > _SOME)
     # Without lidar nothing tells the scale of a sample that has none.
     metric = zoomed.metric or len(inputs) > 0
     if not metric:
         target[:] = np.nan
-    view = View(encoded, target / np.float32(encoded.scale), dense, metric)
+    view = View(encoded, target / np.float32(encoded.scale), dense, metric, empty)
     if others is None:
         return view
     return dataclasses.replace(view, others=_others(sample, zoomed, given, mirrored, others, settings, look, rng))
@@ -176,9 +185,9 @@ def _others(
         judging = withheld.depth <= _ALLOWED_DEPTH
         target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
         rows, columns = (slice(others.margin, others.margin + size) for size in shape)
-        image = _recolor(np.ascontiguousarray(sources.images[STEREO, rows, columns, :3]), settings, look)
+        image = recolor(np.ascontiguousarray(sources.images[STEREO, rows, columns, :3]), settings, look)
         encoded, target = _encode(camera, image, rays(camera), _disturb(inputs, settings, rng), target, mirrored)
-        partner = View(encoded, target / np.float32(encoded.scale), False, True)
+        partner = View(encoded, target / np.float32(encoded.scale), False, True, np.zeros(shape, np.bool_))
     if mirrored:
         return Others(cv2.flip(clean, 1), sources.mirrored(), partner)
     return Others(clean, sources, partner)
@@ -296,28 +305,6 @@ def _disturb(sparse: SparseDepth, settings: ViewSettings, rng: np.random.Generat
     height, width = sparse.shape
     inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
     return SparseDepth(u[inside], v[inside], depth[inside], sparse.std[inside], sparse.shape)
-
-
-def _recolor(image: np.ndarray, settings: ViewSettings, rng: np.random.Generator) -> np.ndarray:
-    if rng.random() < settings.blur:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.5))
-    if rng.random() < settings.gray:
-        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    if rng.random() < settings.color:
-        values = np.arange(256, dtype=np.float32) / 255
-        table = np.empty((256, 3), np.float32)
-        gain, offset, gamma = rng.uniform(0.7, 1.3), rng.uniform(-0.1, 0.1), np.exp(rng.uniform(-0.4, 0.4))
-        for channel in range(3):
-            table[:, channel] = (values**gamma) * gain * rng.uniform(0.9, 1.1) + offset
-        table = (np.clip(table, 0, 1) * 255).astype(np.uint8)
-        image = cv2.LUT(image, table[None])
-        saturation = np.float32(rng.uniform(0.3, 1.5))
-        gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        image = cv2.addWeighted(image, float(saturation), gray, float(1 - saturation), 0)
-    if rng.random() < settings.noise:
-        noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(1.0, 10.0))
-        image = np.clip(image + noise, 0, 255).astype(np.uint8)
-    return image
 
 
 def whole_view(sample: Sample, given: np.ndarray) -> tuple[NetworkInput, SparseDepth, SparseDepth]:

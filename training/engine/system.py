@@ -40,6 +40,7 @@ class DepthSystem(lightning.LightningModule):
         self._weights = {name: weight for name, weight in weights.items() if weight > 0}
         # Several processes wait for the gradient of every parameter that is to be trained.
         network.coarse_heads.requires_grad_('coarse' in self._weights)
+        network.sky.requires_grad_('sky' in self._weights)
         self._views: list[int] = []
         self._sums: dict[int, np.ndarray] = {}
         # Set by each validation; checkpoints are written with it, training goes on without.

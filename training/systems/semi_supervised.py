@@ -258,6 +258,7 @@ def _rows(prediction: Prediction, rows: Tensor | slice) -> Prediction:
         prediction.log_depth[rows],
         prediction.log_std[rows],
         prediction.correction[rows],
+        prediction.sky[rows],
         tuple(level[rows] for level in prediction.coarse),
     )
 

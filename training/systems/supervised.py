@@ -15,6 +15,7 @@ from depth_ros_training.losses.depth_l2 import depth_l2
 from depth_ros_training.losses.gradient import gradient_l1
 from depth_ros_training.losses.laplace import laplace_nll
 from depth_ros_training.losses.log_l1 import log_l1
+from depth_ros_training.losses.sky import sky_cross_entropy
 
 
 class SupervisedSystem(DepthSystem):
@@ -31,4 +32,5 @@ class SupervisedSystem(DepthSystem):
             'coarse': coarse_l1(prediction.coarse, target),
             'correction': correction_l1(prediction.correction, batch['guide']),
             'likelihood': laplace_nll(prediction.log_depth, prediction.log_std, target),
+            'sky': sky_cross_entropy(prediction.sky, batch['empty'], target),
         }
