@@ -153,6 +153,7 @@ class SelfSupervisionSettings:
 class OptimizerSettings:
     """How weights are changed."""
 
+    only: list[str] = param([], 'Layers that are trained, by how their names start; empty = all.')
     learning_rate: float = param(5e-4, 'Learning rate after the warm-up (AdamW).', ge=0.0, le=1.0)
     weight_decay: float = param(1e-2, 'Weight decay (AdamW).', ge=0.0, le=1.0)
     warmup_steps: int = param(200, 'Steps in which the learning rate rises from 0.', ge=0, le=1000000)

@@ -6,8 +6,13 @@ training data to its mixture of indoor and outdoor scenes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
+
+_SKY_WIDTH = 16
+_NO_SKY = -4.0  # logit before training: no sky anywhere
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -76,3 +81,35 @@ class UpLevel(nn.Module):
         """(B, C, H, W) and (B, S, 2 H, 2 W) to (B, D, 2 H, 2 W)."""
         x = functional.interpolate(self.up(functional.relu(x)), scale_factor=2, mode='nearest')
         return self.blocks(x + self.skip(functional.relu(skip)))
+
+
+class SkyHead(nn.Module):
+    """Finds the sky by what the encoder sees of the scene, and its outline by the last features of the decoder.
+
+    Whether a plain patch is sky or a wall shows in what is around it, farther than the decoder at stride 2 sees.
+    """
+
+    def __init__(self, widths: Sequence[int], last: int) -> None:
+        """Take ``widths``, the channels at strides 4, 8, 16 and 32, and ``last``, those at stride 2."""
+        super().__init__()
+        self.scene = nn.ModuleList(conv(width, _SKY_WIDTH, kernel=1) for width in widths)
+        self.outline = conv(last, _SKY_WIDTH, kernel=1)
+        self.last = conv(_SKY_WIDTH, 4, kernel=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.constant_(self.last.bias, _NO_SKY)
+
+    def forward(self, scene: Sequence[Tensor], last: Tensor) -> Tensor:
+        """Give the logits of the sky.
+
+        Args:
+            scene: (B, C, H / s, W / s) of the encoder, s = 4, 8, 16, 32.
+            last: (B, C, H / 2, W / 2) of the decoder.
+
+        Returns:
+            (B, 4, H / 2, W / 2) of the four pixels of a cell.
+        """
+        *finer, x = (layer(functional.relu(level)) for layer, level in zip(self.scene, scene, strict=True))
+        for level in reversed(finer):
+            x = level + functional.interpolate(x, scale_factor=2, mode='nearest')
+        x = self.outline(last) + functional.interpolate(x, scale_factor=2, mode='nearest')
+        return self.last(functional.relu(x))

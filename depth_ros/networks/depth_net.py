@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_ros.errors import SettingsError
-from depth_ros.networks.blocks import Level, UpLevel, conv
+from depth_ros.networks.blocks import Level, SkyHead, UpLevel, conv
 from depth_ros.networks.encoders import create_encoder
 from depth_ros.networks.layout import (
     CANDIDATES,
@@ -66,7 +66,6 @@ _GUIDE = [1, len(CANDIDATES) - 1, 1, 1, 1]
 _CORRECTION, _CORRECTION_DISTANCE = 0.05, 16.0
 _IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
 _MIN_LOG_STD, _MAX_LOG_STD = -5.3, 2.0  # of depth, 0.5 % at least: lidars and calibrations are no better
-_FIRST_SKY = -4.0  # logit before training: no sky anywhere
 SKY_LOG_STD = math.log(10.0)
 """Of depth where there is none: larger than any that stands for an error."""
 
@@ -135,9 +134,7 @@ class DepthNet(nn.Module):
         first = torch.tensor([*(_FIRST_LOGITS[channel] for channel in CANDIDATES), 0.0, _FIRST_LOG_STD])
         with torch.no_grad():
             self.head.bias.copy_(first.repeat_interleave(4))
-        self.sky = conv(shape.last, 4, kernel=1)
-        nn.init.zeros_(self.sky.weight)
-        nn.init.constant_(self.sky.bias, _FIRST_SKY)
+        self.sky = SkyHead(shape.widths[1:], shape.last)
         # Factor that makes the stated deviation hold on data that was not trained on; fitted after training.
         self.register_buffer('std_factor', torch.ones(()))
 
@@ -170,6 +167,7 @@ class DepthNet(nn.Module):
         skips = [x]
         for level, extra in zip(self.encoder, extras, strict=True):
             skips.append(level(skips[-1], extra))
+        scene = skips[1:]
         x = skips.pop()
         levels = []
         for level in self.decoder:
@@ -188,7 +186,7 @@ class DepthNet(nn.Module):
             correction = _limited(correction, others, distance, reached)
         log_depth = correction - chosen.log()
         log_std = log_std.clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
-        sky = functional.pixel_shuffle(self.sky(x), 2).float()
+        sky = functional.pixel_shuffle(self.sky(scene, x), 2).float()
         if not self.training:
             # No step: engines that round differently would differ by all of it.
             log_std = log_std + ((sky + 1) / 2).clamp(0, 1) * (SKY_LOG_STD - log_std)

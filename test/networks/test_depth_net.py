@@ -129,8 +129,7 @@ def test_the_sky_has_a_deviation_beyond_any_error():
     network = trained()
     estimator = NetworkEstimator.of(network)
     depth, std = estimator.estimate(frame, sparse)
-    torch.nn.init.constant_(network.sky.bias[:2], 3.0)  # the upper row of every cell
-    torch.nn.init.zeros_(network.sky.weight)
+    torch.nn.init.constant_(network.sky.last.bias[:2], 3.0)  # the upper row of every cell
     same, doubted = estimator.estimate(frame, sparse)
     np.testing.assert_array_equal(same, depth)
     np.testing.assert_allclose((doubted / depth)[::2], math.exp(SKY_LOG_STD), rtol=1e-4)

@@ -193,8 +193,8 @@ def test_where_exact_truth_has_no_depth_there_is_the_sky(exact, flip):
     sample = Sample('street', 'street', image, camera, empty_points(), none, truth, exact=exact)
     settings = dataclasses.replace(STILL, flip=flip, min_zoom=1.0, max_zoom=1.0)
     view = make_view(sample, (64, 128), settings, np.random.default_rng(0))
-    sky = np.isnan(truth[:, ::-1] if flip else truth)
-    np.testing.assert_array_equal(view.empty, sky if exact else np.zeros_like(sky))
+    sky = np.isnan(truth[:, ::-1] if flip else truth).astype(np.float32)
+    np.testing.assert_array_equal(view.sky, sky if exact else np.full_like(sky, np.nan))
 
 
 def test_shade_falls_on_images_alone():

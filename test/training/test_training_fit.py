@@ -21,8 +21,10 @@ from training_scenes import scene, write_scenes
 from depth_ros.errors import SettingsError, TrainingError
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.registry import create_estimator
-from depth_ros.networks.checkpoint import load_checkpoint
+from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
+from depth_ros.networks.depth_net import DepthNet
 from depth_ros.settings import Settings
+from depth_ros.types import SparseDepth
 from depth_ros_training.cli import score_command
 from depth_ros_training.cli.main import main
 from depth_ros_training.data.sample import split_points
@@ -200,6 +202,35 @@ def test_a_loss_with_a_weight_that_nothing_computes_is_refused(data):
     with pytest.raises(SettingsError, match='gradient'):
         fit(Forgetful, settings_of(data), data, data / 'out', progress=False)
     fit(Forgetful, settings_of(data, loss__gradient=0.0, run__steps=3), data, data / 'other', progress=False)
+
+
+def test_the_sky_is_learned_and_nothing_else_changes(data):
+    samples = [scene(seed, lidar=False) for seed in range(2)]
+    with SampleWriter(data / 'outdoors') as writer:
+        for sample in samples:
+            truth = np.where(sample.truth < 40, sample.truth, np.float32(np.nan))
+            writer.add(dataclasses.replace(sample, truth=truth, exact=True))
+    torch.manual_seed(0)
+    save_checkpoint(data / 'start.safetensors', DepthNet(), {})
+    others = ('log_l1', 'depth_l1', 'depth_l2', 'gradient', 'coarse', 'likelihood')
+    settings = settings_of(
+        data, data__sources=['1 samples outdoors'], network__start='start.safetensors', loss__sky=1.0,
+        **{f'loss__{name}': 0.0 for name in others}, optimizer__only=['sky'], optimizer__learning_rate=1e-2,
+        view__no_lidar=1.0, view__color=0.0, run__steps=200, run__steps_per_epoch=200,
+    )  # fmt: skip
+    after = load_checkpoint(fit(SupervisedSystem, settings, data, data / 'out', progress=False))[0]
+    before = load_checkpoint(data / 'start.safetensors')[0]
+    kept = after.state_dict()
+    changed = {name for name, value in before.state_dict().items() if not torch.equal(value, kept[name])}
+    assert {name.split('.')[0] for name in changed} == {'sky', 'std_factor'}
+    for sample in samples:
+        nothing = SparseDepth(*(np.zeros(0, np.float32) for _ in range(4)), shape=sample.camera.shape)
+        depth, std = NetworkEstimator.of(after).estimate(sample.frame(), nothing)
+        found, sky = std > depth, sample.truth >= 40
+        assert found[sky].mean() > 0.9
+        assert found[~sky].mean() < 0.1
+    with pytest.raises(SettingsError, match=r"optimizer\.only names 'skies'"):
+        fit(SupervisedSystem, settings_of(data, optimizer__only=['skies']), data, data / 'other', progress=False)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_views(data):

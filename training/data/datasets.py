@@ -186,7 +186,7 @@ def _arrays(view: View) -> dict[str, np.ndarray]:
         'target': view.target[None],
         'scale': np.float32(view.input.scale),
         'dense': np.float32(view.dense),
-        'empty': view.empty[None],
+        'sky': view.sky[None],
     }
 
 

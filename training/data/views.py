@@ -58,7 +58,7 @@ class View:
         target: (H, W) float32 depth in multiples of ``input.scale``, NaN = unknown.
         dense: True where the target is a surface, so that its gradients mean something.
         metric: False where the scale of the target means nothing in metres.
-        empty: (H, W) bool, True where the truth is that nothing is there: the sky.
+        sky: (H, W) float32, 1 where a pixel shows the sky, 0 where it shows something, NaN = unknown.
         others: the other images of the scene, if asked for.
     """
 
@@ -66,7 +66,7 @@ class View:
     target: np.ndarray
     dense: bool
     metric: bool
-    empty: np.ndarray
+    sky: np.ndarray
     others: Others | None = None
 
 
@@ -99,8 +99,9 @@ def make_view(
     inputs, withheld = split_points(zoomed.points, given, shape, projection.hidden_margin, projection.range_std)
     inputs = _disturb(inputs, settings, rng)
     target = np.full(shape, np.nan, np.float32) if zoomed.truth is None else zoomed.truth.copy()
-    # What is exactly known and has no depth has none.
-    empty = np.isnan(target) if sample.exact else np.zeros(shape, np.bool_)
+    sky = np.full(shape, np.nan, np.float32)
+    if sample.exact:  # what is known and has no depth has none
+        sky[:] = np.isnan(target)
     if zoomed.metric:
         target[target > _FARTHEST] = np.nan
     _forget_gaps(target, zoomed.points)
@@ -108,20 +109,20 @@ def make_view(
     judging = (withheld.depth <= _ALLOWED_DEPTH) & ~np.isfinite(target[withheld.row, withheld.column])
     target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
     image = zoomed.image
-    if empty.any() and rng.random() < settings.sky:
-        image = repaint_sky(image, empty, rng)
+    if (sky == 1).any() and rng.random() < settings.sky:
+        image = repaint_sky(image, sky == 1, rng)
     look = copy.deepcopy(rng)
     image = recolor(image, settings, rng)
     directions = rays(zoomed.camera)
     mirrored = bool(rng.random() < settings.flip)
     encoded, target = _encode(zoomed.camera, image, directions, inputs, target, mirrored)
-    empty = np.ascontiguousarray(empty[:, ::-1]) if mirrored else empty
+    sky = np.ascontiguousarray(sky[:, ::-1]) if mirrored else sky
     dense = zoomed.truth is not None and bool(np.isfinite(zoomed.truth).mean() > _SOME)
     # Without lidar nothing tells the scale of a sample that has none.
     metric = zoomed.metric or len(inputs) > 0
     if not metric:
         target[:] = np.nan
-    view = View(encoded, target / np.float32(encoded.scale), dense, metric, empty)
+    view = View(encoded, target / np.float32(encoded.scale), dense, metric, sky)
     if others is None:
         return view
     return dataclasses.replace(view, others=_others(sample, zoomed, given, mirrored, others, settings, look, rng))
@@ -187,7 +188,7 @@ def _others(
         rows, columns = (slice(others.margin, others.margin + size) for size in shape)
         image = recolor(np.ascontiguousarray(sources.images[STEREO, rows, columns, :3]), settings, look)
         encoded, target = _encode(camera, image, rays(camera), _disturb(inputs, settings, rng), target, mirrored)
-        partner = View(encoded, target / np.float32(encoded.scale), False, True, np.zeros(shape, np.bool_))
+        partner = View(encoded, target / np.float32(encoded.scale), False, True, np.full(shape, np.nan, np.float32))
     if mirrored:
         return Others(cv2.flip(clean, 1), sources.mirrored(), partner)
     return Others(clean, sources, partner)

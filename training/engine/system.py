@@ -41,10 +41,22 @@ class DepthSystem(lightning.LightningModule):
         # Several processes wait for the gradient of every parameter that is to be trained.
         network.coarse_heads.requires_grad_('coarse' in self._weights)
         network.sky.requires_grad_('sky' in self._weights)
+        self._freeze(settings.optimizer.only)
         self._views: list[int] = []
         self._sums: dict[int, np.ndarray] = {}
         # Set by each validation; checkpoints are written with it, training goes on without.
         self.std_correction = 1.0
+
+    def _freeze(self, only: Sequence[str]) -> None:
+        """Train nothing but the layers whose names start with one of ``only``, if there is any."""
+        if not only:
+            return
+        for start in only:
+            if not any(name.startswith(start) for name, _ in self.network.named_parameters()):
+                raise SettingsError(f'optimizer.only names {start!r}, which no layer of the network starts with')
+        for name, value in self.network.named_parameters():
+            if not name.startswith(tuple(only)):
+                value.requires_grad_(False)
 
     def losses(self, prediction: Prediction, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Losses by the names of ``LossSettings``, before weighting."""

@@ -8,19 +8,19 @@ from torch.nn import functional
 from depth_ros_training.losses.reduction import per_sample_mean
 
 
-def sky_cross_entropy(logit: Tensor, empty: Tensor, target: Tensor) -> Tensor:
+def sky_cross_entropy(logit: Tensor, sky: Tensor) -> Tensor:
     """Cross entropy of "this pixel shows the sky".
 
-    Pixels with a depth show none, whatever measured it. That some show the sky is known where the truth is exact; to
-    lidars it looks like dark things and glass.
+    Only images that show sky and say where can teach it. Pixels that a lidar measured are no sky either; but to learn
+    from recordings what is none, and from simulations alone what is, is to learn that recordings have none.
 
     Args:
         logit: (B, 1, H, W) logit of the sky.
-        empty: (B, 1, H, W) bool, True = sky.
-        target: (B, 1, H, W) depth, NaN = unknown.
+        sky: (B, 1, H, W) 1 = sky, 0 = something, NaN = unknown.
 
     Returns:
         Scalar, nats.
     """
-    values = functional.binary_cross_entropy_with_logits(logit, empty.to(logit.dtype), reduction='none')
-    return per_sample_mean(values, empty | (target > 0))
+    known = sky >= 0
+    truth = sky.where(known, sky.new_zeros(()))
+    return per_sample_mean(functional.binary_cross_entropy_with_logits(logit, truth, reduction='none'), known)

@@ -32,5 +32,5 @@ class SupervisedSystem(DepthSystem):
             'coarse': coarse_l1(prediction.coarse, target),
             'correction': correction_l1(prediction.correction, batch['guide']),
             'likelihood': laplace_nll(prediction.log_depth, prediction.log_std, target),
-            'sky': sky_cross_entropy(prediction.sky, batch['empty'], target),
+            'sky': sky_cross_entropy(prediction.sky, batch['sky']),
         }
