@@ -110,8 +110,8 @@ class LearnedEstimator:
             sparse: its measurements; may be empty.
 
         Returns:
-            depth: (H, W) float32 metres, known everywhere.
-            std: (H, W) float32 metres.
+            depth: (H, W) float32 metres, known everywhere; where the network sees the sky it means nothing.
+            std: (H, W) float32 metres; for the sky larger than the depth.
 
         Raises:
             FrameRefused: ``not_finite``, the network gave values that are not finite; ``out_of_memory``, in no

@@ -84,32 +84,32 @@ class UpLevel(nn.Module):
 
 
 class SkyHead(nn.Module):
-    """Finds the sky by what the encoder sees of the scene, and its outline by the last features of the decoder.
+    """Finds the sky by coarse features of the scene, and its outline by fine ones of the image.
 
-    Whether a plain patch is sky or a wall shows in what is around it, farther than the decoder at stride 2 sees.
+    Whether a plain patch is sky or a wall shows in what is around it, farther than fine features see.
     """
 
-    def __init__(self, widths: Sequence[int], last: int) -> None:
-        """Take ``widths``, the channels at strides 4, 8, 16 and 32, and ``last``, those at stride 2."""
+    def __init__(self, widths: Sequence[int], fine: int) -> None:
+        """Take ``widths``, the channels at strides 4, 8, ..., and ``fine``, those at stride 2."""
         super().__init__()
         self.scene = nn.ModuleList(conv(width, _SKY_WIDTH, kernel=1) for width in widths)
-        self.outline = conv(last, _SKY_WIDTH, kernel=1)
+        self.outline = conv(fine, _SKY_WIDTH, kernel=1)
         self.last = conv(_SKY_WIDTH, 4, kernel=1)
         nn.init.zeros_(self.last.weight)
         nn.init.constant_(self.last.bias, _NO_SKY)
 
-    def forward(self, scene: Sequence[Tensor], last: Tensor) -> Tensor:
+    def forward(self, scene: Sequence[Tensor], fine: Tensor) -> Tensor:
         """Give the logits of the sky.
 
         Args:
-            scene: (B, C, H / s, W / s) of the encoder, s = 4, 8, 16, 32.
-            last: (B, C, H / 2, W / 2) of the decoder.
+            scene: (B, C, H / s, W / s), s = 4, 8, ...
+            fine: (B, C, H / 2, W / 2).
 
         Returns:
             (B, 4, H / 2, W / 2) of the four pixels of a cell.
         """
         *finer, x = (layer(functional.relu(level)) for layer, level in zip(self.scene, scene, strict=True))
         for level in reversed(finer):
-            x = level + functional.interpolate(x, scale_factor=2, mode='nearest')
-        x = self.outline(last) + functional.interpolate(x, scale_factor=2, mode='nearest')
+            x = level + functional.interpolate(x, scale_factor=2, mode='bilinear')
+        x = self.outline(functional.relu(fine)) + functional.interpolate(x, scale_factor=2, mode='bilinear')
         return self.last(functional.relu(x))

@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, network: DepthNet, facts: Mapping[str, Any], hal
         'size': network.size,
         'encoder': network.encoder_name,
         'input': {'version': INPUT_VERSION, 'guide_channels': GUIDE_CHANNELS, 'stride': STRIDE, 'image': 'rgb 0..255'},
-        'output': 'log(depth / scale), log of the standard deviation of that',
+        'output': 'log(depth / scale), log of the standard deviation of that, log(10) = sky',
         **facts,
         'stored': 'f16' if half else 'f32',
     }

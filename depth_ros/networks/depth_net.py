@@ -134,7 +134,9 @@ class DepthNet(nn.Module):
         first = torch.tensor([*(_FIRST_LOGITS[channel] for channel in CANDIDATES), 0.0, _FIRST_LOG_STD])
         with torch.no_grad():
             self.head.bias.copy_(first.repeat_interleave(4))
-        self.sky = SkyHead(shape.widths[1:], shape.last)
+        # A backbone may have no features at the last stride.
+        levels = len(shape.encoder) if self.backbone is None else len(self.backbone.project)
+        self.sky = SkyHead(shape.widths[1 : 1 + levels], w2)
         # Factor that makes the stated deviation hold on data that was not trained on; fitted after training.
         self.register_buffer('std_factor', torch.ones(()))
 
@@ -161,13 +163,15 @@ class DepthNet(nn.Module):
         present = (reached.amax((1, 2, 3), keepdim=True) > 0).to(dtype)
         # Colours and rays meet behind the layer: to put them into one array takes longer than to filter them apart.
         of_colors, of_rays = self.camera_stem.weight.split([3, 2], dim=1)
-        x = functional.conv2d(colors, of_colors, self.camera_stem.bias, stride=2, padding=1)
-        x = x + functional.conv2d(rays, of_rays, stride=2, padding=1) + present * self.lidar_stem(lidar)
+        camera = functional.conv2d(colors, of_colors, self.camera_stem.bias, stride=2, padding=1)
+        camera = camera + functional.conv2d(rays, of_rays, stride=2, padding=1)
+        x = camera + present * self.lidar_stem(lidar)
         extras = [None] * len(self.encoder) if self.backbone is None else self.backbone(unit.permute(0, 3, 1, 2))
         skips = [x]
         for level, extra in zip(self.encoder, extras, strict=True):
             skips.append(level(skips[-1], extra))
-        scene = skips[1:]
+        # The sky is told by the image alone, where that has features of its own: it is where no lidar is.
+        scene = skips[1:] if self.backbone is None else [extra for extra in extras if extra is not None]
         x = skips.pop()
         levels = []
         for level in self.decoder:
@@ -186,7 +190,7 @@ class DepthNet(nn.Module):
             correction = _limited(correction, others, distance, reached)
         log_depth = correction - chosen.log()
         log_std = log_std.clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
-        sky = functional.pixel_shuffle(self.sky(scene, x), 2).float()
+        sky = functional.pixel_shuffle(self.sky(scene, camera), 2).float()
         if not self.training:
             # No step: engines that round differently would differ by all of it.
             log_std = log_std + ((sky + 1) / 2).clamp(0, 1) * (SKY_LOG_STD - log_std)
