@@ -26,7 +26,11 @@ def settle_without_lidar(peer):
 
 
 def test_without_lidar_every_image_is_answered_and_the_diagnostics_say_what_it_rests_on(depth, weights):
-    _, peer = depth(estimator__method='auto', estimator__checkpoint=weights / EXPORTED.name, grading__withhold=0.1)
+    # What untrained weights say of their deviation means nothing.
+    _, peer = depth(
+        estimator__method='auto', estimator__checkpoint=weights / EXPORTED.name, grading__withhold=0.1,
+        output__max_relative_std=0.0,
+    )  # fmt: skip
     settle_without_lidar(peer)
     peer.says('estimator', 'from the image alone', 'no lidar has come yet')
     assert peer.wait(lambda: peer.value('estimator', 'method') == 'auto (exported)', 3.0)
