@@ -66,6 +66,7 @@ _GUIDE = [1, len(CANDIDATES) - 1, 1, 1, 1]
 _CORRECTION, _CORRECTION_DISTANCE = 0.05, 16.0
 _IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
 _MIN_LOG_STD, _MAX_LOG_STD = -5.3, 2.0  # of depth, 0.5 % at least: lidars and calibrations are no better
+_MEASURED = 2.0  # pixels around a measurement that are no sky
 SKY_LOG_STD = math.log(10.0)
 """Of depth where there is none: larger than any that stands for an error."""
 
@@ -79,7 +80,7 @@ class Prediction(NamedTuple):
         depth.
         correction: (B, 1, H, W) the part of ``log_depth`` that is no choice among the candidates.
         sky: (B, 1, H, W) logit that a pixel shows the sky, which has no depth. When not training, ``log_std`` says so,
-            too: from a logit of -1 on it rises, at 1 it is ``SKY_LOG_STD``.
+            too, but at measurements: from a logit of -1 on it rises, at 1 it is ``SKY_LOG_STD``.
         coarse: log depth at strides 4 and 8, (B, 1, H / 4, W / 4) and (B, 1, H / 8, W / 8); empty when not training.
     """
 
@@ -192,8 +193,9 @@ class DepthNet(nn.Module):
         log_std = log_std.clamp(_MIN_LOG_STD, _MAX_LOG_STD) + self.std_factor.log()
         sky = functional.pixel_shuffle(self.sky(scene, camera), 2).float()
         if not self.training:
-            # No step: engines that round differently would differ by all of it.
-            log_std = log_std + ((sky + 1) / 2).clamp(0, 1) * (SKY_LOG_STD - log_std)
+            # No steps: engines that round differently would differ by all of them.
+            share = ((sky + 1) / 2).clamp(0, 1) * _unmeasured(distance, reached)
+            log_std = log_std + share * (SKY_LOG_STD - log_std)
         coarse: tuple[Tensor, ...] = ()
         if self.training:
             coarse = tuple(
@@ -201,6 +203,12 @@ class DepthNet(nn.Module):
                 for head, features, stride in zip(self.coarse_heads, (levels[2], levels[1]), (4, 8), strict=True)
             )
         return Prediction(log_depth, log_std, correction, sky, coarse)
+
+
+def _unmeasured(distance: Tensor, reached: Tensor) -> Tensor:
+    """0 where the lidar measured something, 1 elsewhere: what it met, a wire or a pole, is no sky by its look."""
+    pixels = (distance - 1) / PER_PIXEL
+    return torch.where(reached > 0, (pixels - _MEASURED).clamp(0, 1), 1.0)
 
 
 def _limited(correction: Tensor, others: Tensor, distance: Tensor, reached: Tensor) -> Tensor:

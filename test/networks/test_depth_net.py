@@ -1,5 +1,6 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -129,11 +130,24 @@ def test_the_sky_has_a_deviation_beyond_any_error():
     network = trained()
     estimator = NetworkEstimator.of(network)
     depth, std = estimator.estimate(frame, sparse)
-    torch.nn.init.constant_(network.sky.last.bias[:2], 3.0)  # the upper row of every cell
+    torch.nn.init.constant_(network.sky.last.bias[2:], 3.0)  # the lower row of every cell
     same, doubted = estimator.estimate(frame, sparse)
     np.testing.assert_array_equal(same, depth)
-    np.testing.assert_allclose((doubted / depth)[::2], math.exp(SKY_LOG_STD), rtol=1e-4)
-    np.testing.assert_allclose(doubted[1::2], std[1::2], rtol=1e-5)
+    np.testing.assert_allclose(doubted[::2], std[::2], rtol=1e-5)
+    away = np.ones(depth.shape, np.uint8)
+    away[sparse.row, sparse.column] = 0
+    pixels = cv2.distanceTransform(away, cv2.DIST_L2, 5)
+    sky = np.zeros(depth.shape, np.bool_)
+    sky[1::2] = True
+    far, measured = sky & (pixels > 3.5), sky & (pixels < 1)
+    assert far.sum() > 10
+    assert measured.sum() > 10
+    np.testing.assert_allclose((doubted / depth)[far], math.exp(SKY_LOG_STD), rtol=1e-4)
+    # Outside of the mesh the nearest measurement is known per cell of some pixels.
+    assert np.isclose(doubted[measured], std[measured], rtol=1e-5).mean() > 0.95
+    # Without lidar nothing is measured.
+    blind, unsure = estimator.estimate(frame, nothing(depth.shape))
+    np.testing.assert_allclose((unsure / blind)[1::2], math.exp(SKY_LOG_STD), rtol=1e-4)
 
 
 @pytest.mark.parametrize('encoder', ['resnet18', 'resnet50', 'dinov2_small'])
