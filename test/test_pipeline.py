@@ -8,9 +8,9 @@ import pytest
 from depth_ros.errors import CameraError, FrameRefused, MessageError, OldTransformError, TransformError
 from depth_ros.evaluation.holdout import fraction_holdout, full_holdout
 from depth_ros.geometry.rigid import TransformTree, rigid
-from depth_ros.pipeline import DepthPipeline, FrameQueue, refusal_reason
+from depth_ros.pipeline import DepthPipeline, FrameQueue, estimate_depth, refusal_reason
 from depth_ros.settings import from_flat
-from depth_ros.types import Camera, Frame, LidarScan, Pose
+from depth_ros.types import Camera, Frame, LidarScan, Pose, SparseDepth
 
 S = 1_000_000_000
 CAMERA = Camera(64, 48, 40.0, 40.0, 32.0, 24.0, 'camera')
@@ -263,3 +263,23 @@ def test_the_queue_is_bounded_and_counts():
         queue.push(frame(10 * S + i), now_ns=0)
     assert (len(queue), queue.num_dropped) == (2, 3)
     assert queue.pop(now_ns=S).stamp_ns == 10 * S + 3
+
+
+class Doubting(Recorder):
+    """Columns from sure to unsure: the deviation is 0, 1/32, ... 2 times the depth."""
+
+    def estimate(self, frame, sparse):
+        depth = np.full(frame.camera.shape, 8.0, np.float32)
+        return depth, depth * np.arange(frame.camera.width, dtype=np.float32) / 32
+
+
+@pytest.mark.parametrize(('values', 'kept'), [({}, 33), ({'output.max_relative_std': 0.25}, 9)])
+def test_what_is_less_sure_than_its_depth_is_unknown_unless_another_share_is_set(values, kept):
+    nothing = SparseDepth(*(np.zeros(0, np.float32) for _ in range(4)), shape=CAMERA.shape)
+    depth, std = estimate_depth(Doubting(), frame(0), nothing, from_flat(values))
+    known = np.arange(CAMERA.width) < kept
+    for found in (depth, std):
+        np.testing.assert_array_equal(np.isfinite(found), np.broadcast_to(known, CAMERA.shape))
+    assert (depth[:, known] == 8).all()
+    kept_all, _ = estimate_depth(Doubting(), frame(0), nothing, from_flat({'output.max_relative_std': 0.0}))
+    assert np.isfinite(kept_all).all()

@@ -68,7 +68,7 @@ _IMAGE_MEAN, _IMAGE_STD = 0.45, 0.225  # of 0..1
 _MIN_LOG_STD, _MAX_LOG_STD = -5.3, 2.0  # of depth, 0.5 % at least: lidars and calibrations are no better
 _MEASURED = 2.0  # pixels around a measurement that are no sky
 SKY_LOG_STD = math.log(10.0)
-"""Of depth where there is none: larger than any that stands for an error."""
+"""Of depth where there is none: the deviation is then ten times the depth that is stated, which means nothing."""
 
 
 class Prediction(NamedTuple):
