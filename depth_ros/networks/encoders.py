@@ -25,8 +25,8 @@ _RESNETS: dict[str, dict[str, Any]] = {
     'resnet34': {'depths': [3, 4, 6, 3], 'hidden_sizes': [64, 128, 256, 512], 'layer_type': 'basic'},
     'resnet50': {'depths': [3, 4, 6, 3], 'hidden_sizes': [256, 512, 1024, 2048], 'layer_type': 'bottleneck'},
 }
-_LIGHT = 'efficientnet_lite0'
-ENCODERS = ('conv', _LIGHT, *_HUB)
+_LIGHT, _LIGHT_AT_HALF_SIZE = 'efficientnet_lite0', 'efficientnet_lite0_at_half_size'
+ENCODERS = ('conv', _LIGHT, _LIGHT_AT_HALF_SIZE, *_HUB)
 _DINO_CELLS_PER_LEVEL = (4, 2, 1, 0.5)  # size of the maps for strides 4, 8, 16, 32, in units of stride 16
 
 
@@ -49,7 +49,9 @@ def create_encoder(name: str, widths: tuple[int, int, int, int], pretrained: boo
         raise SettingsError(f'encoder is {name!r}, expected one of {", ".join(ENCODERS)}')
     if name == 'conv':
         return None
-    return EfficientNetLite(widths, pretrained) if name == _LIGHT else BackboneEncoder(name, widths, pretrained)
+    if name in (_LIGHT, _LIGHT_AT_HALF_SIZE):
+        return EfficientNetLite(widths, pretrained, half_size=name == _LIGHT_AT_HALF_SIZE)
+    return BackboneEncoder(name, widths, pretrained)
 
 
 class BackboneEncoder(nn.Module):

@@ -13,6 +13,7 @@ from depth_ros.estimators.learned import reference_input
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.network_input import encode
 from depth_ros.networks.depth_net import SIZES, SKY_LOG_STD, DepthNet
+from depth_ros.networks.encoders import create_encoder
 from depth_ros.networks.layout import GUIDE_CHANNELS
 from depth_ros.types import Camera, Frame, SparseDepth
 
@@ -162,6 +163,20 @@ def test_backbones_come_by_name_without_a_download(encoder, monkeypatch):
         first, second = network(image, *rest), network(other, *rest)
     assert first.log_depth.shape == (1, 1, 64, 96)
     assert not torch.allclose(first.log_depth, second.log_depth)
+
+
+@pytest.mark.parametrize(('encoder', 'finest'), [('efficientnet_lite0', 1), ('efficientnet_lite0_at_half_size', 2)])
+def test_an_encoder_at_half_size_sees_no_finer_than_two_pixels(encoder, finest):
+    widths = SIZES['small'].widths[1:]
+    backbone = create_encoder(encoder, widths, pretrained=False)
+    image = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        first, second = backbone(image), backbone(image.unflatten(-1, (48, 2)).flip(-1).flatten(-2))
+    levels = [(maps, other) for maps, other in zip(first, second, strict=True) if maps is not None]
+    for stride, width, (maps, other) in zip((4, 8, 16, 32), widths, levels, strict=False):
+        assert maps.shape == (1, width, 64 // stride, 96 // stride)
+        assert torch.allclose(maps, other, atol=1e-5) == (finest == 2)
+    assert len(levels) == (4 if finest == 2 else 3)
 
 
 def test_unknown_sizes_and_encoders_are_refused():

@@ -11,14 +11,14 @@ from training_scenes import HEIGHT, WIDTH, rig_scene, scene, write_scenes
 from depth_ros.errors import OutputError, RecordingError, SettingsError
 from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.networks.layout import DISTANCE, LINEAR, REACHED
-from depth_ros.types import Camera
+from depth_ros.types import Camera, SparseDepth
 from depth_ros_training.cli.main import main
 from depth_ros_training.data import virtual_lidar
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, read_data, read_source
 from depth_ros_training.data.sample import Sample, empty_points, split_points
 from depth_ros_training.data.store import SampleFolder, SampleWriter, fingerprint
 from depth_ros_training.data.views import choose_given, make_view
-from depth_ros_training.engine.validation import Cases
+from depth_ros_training.engine.validation import Cases, figures, score, std_correction
 from depth_ros_training.settings import DataSettings, TrainingSettings, ViewSettings, load
 
 STILL = ViewSettings(color=0.0, gray=0.0, blur=0.0, noise=0.0, miscalibrated=0.0, outliers=0.0, no_lidar=0.0)
@@ -320,9 +320,6 @@ def test_no_case_with_lidar_is_judged_without_it():
 
 @pytest.mark.parametrize('factor', [0.1, 1.0, 7.0])
 def test_the_correction_of_deviations_makes_them_honest(factor):
-    from depth_ros.types import SparseDepth
-    from depth_ros_training.engine.validation import figures, score, std_correction
-
     rng = np.random.default_rng(0)
     depth = np.full((100, 200), 20.0, np.float32)
     row, column = (grid.ravel() for grid in np.mgrid[:100, :200])
@@ -336,3 +333,16 @@ def test_the_correction_of_deviations_makes_them_honest(factor):
     assert corrected['within_1_sigma_4'] == pytest.approx(0.683, abs=0.03)
     assert corrected['within_2_sigma_4'] == pytest.approx(0.954, abs=0.02)
     assert corrected['mae_4'] == pytest.approx(0.5 * np.sqrt(2 / np.pi), rel=0.02)
+
+
+def test_deviations_of_errors_with_long_tails_miss_both_shares_by_as_much():
+    rng = np.random.default_rng(0)
+    depth = np.full((200, 300), 20.0, np.float32)
+    row, column = (grid.ravel() for grid in np.mgrid[:200, :300])
+    truth = (20.0 + 0.3 * rng.standard_t(2.5, depth.size)).clip(1, 70).astype(np.float32)
+    values = column.astype(np.float32), row.astype(np.float32), truth, np.full(depth.size, 0.03, np.float32)
+    sums = {4: score(depth, np.ones_like(depth), SparseDepth(*values, depth.shape))}
+    found = figures(sums, std_correction(sums))
+    missed = found['within_1_sigma_4'] - 0.6827, found['within_2_sigma_4'] - 0.9545
+    assert missed[0] == pytest.approx(-missed[1], abs=0.005)
+    assert missed[0] > 0.01

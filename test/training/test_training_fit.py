@@ -23,6 +23,7 @@ from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
+from depth_ros.networks.layout import CANDIDATES, NEARER
 from depth_ros.settings import Settings
 from depth_ros.types import SparseDepth
 from depth_ros_training.cli import score_command
@@ -231,6 +232,51 @@ def test_the_sky_is_learned_and_nothing_else_changes(data):
         assert found[~sky].mean() < 0.1
     with pytest.raises(SettingsError, match=r"optimizer\.only names 'skies'"):
         fit(SupervisedSystem, settings_of(data, optimizer__only=['skies']), data, data / 'other', progress=False)
+
+
+TEACHING = {
+    'network__teacher': 'teacher.safetensors', 'loss__teacher': 1.0,
+    **{f'loss__{name}': 0.0 for name in ('log_l1', 'depth_l1', 'depth_l2', 'gradient', 'coarse', 'likelihood')},
+}  # fmt: skip
+
+
+def test_a_network_becomes_like_its_teacher(data):
+    teacher = DepthNet()
+    with torch.no_grad():  # what lies nearer than a pixel, where an untrained network takes what fits best
+        teacher.head.bias[4 * CANDIDATES.index(NEARER) : 4 * CANDIDATES.index(NEARER) + 4] += 8
+    save_checkpoint(data / 'teacher.safetensors', teacher, {})
+    cases = list(Cases(list(SampleFolder(data / 'scenes')), (4,)))
+    device = torch.device('cpu')
+    told = [predict(teacher.eval(), case, device)[0] for case in cases]
+
+    def apart(network):
+        said = [predict(network.eval(), case, device)[0] for case in cases]
+        return float(np.mean([np.abs(np.log(a / b)).mean() for a, b in zip(said, told, strict=True)]))
+
+    settings = settings_of(
+        data, network__size='base', run__steps=40, run__steps_per_epoch=40, optimizer__learning_rate=1e-2,
+        optimizer__weight_decay=0.0, **TEACHING,
+    )  # fmt: skip
+    after, facts = load_checkpoint(fit(SupervisedSystem, settings, data, data / 'out', progress=False))
+    assert facts['training']['settings']['network']['teacher'] == 'teacher.safetensors'
+    assert apart(after) < 0.5 * apart(DepthNet('base'))
+    with pytest.raises(SettingsError, match='does not have: teacher'):
+        fit(SupervisedSystem, settings_of(data, loss__teacher=1.0), data, data / 'other', progress=False)
+
+
+def test_a_network_starts_with_the_layers_of_its_teacher(data):
+    teacher = DepthNet(encoder='efficientnet_lite0')
+    torch.nn.init.normal_(teacher.head.weight)
+    save_checkpoint(data / 'teacher.safetensors', teacher, {})
+    settings = settings_of(
+        data, network__encoder='efficientnet_lite0_at_half_size', optimizer__learning_rate=0.0, run__steps=1, **TEACHING
+    )
+    start = load_checkpoint(fit(SupervisedSystem, settings, data, data / 'out', progress=False))[0]
+    own, theirs = start.state_dict(), teacher.state_dict()
+    unlike = {name for name, value in theirs.items() if not torch.equal(value, own.get(name, torch.zeros(0)))}
+    assert unlike == {'std_factor', *(f'backbone.project.{level}.weight' for level in range(3))}
+    # Features that those layers do not know yet change nothing.
+    assert not any(layer.weight.any() for layer in start.backbone.project)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_views(data):

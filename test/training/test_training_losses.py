@@ -9,12 +9,14 @@ import torch
 from depth_ros.networks.layout import GUIDE_CHANNELS, REACHED
 from depth_ros_training.losses.coarse import coarse_l1
 from depth_ros_training.losses.correction import correction_l1
+from depth_ros_training.losses.coverage import coverage_quantile
 from depth_ros_training.losses.depth_l1 import depth_l1
 from depth_ros_training.losses.depth_l2 import depth_l2
 from depth_ros_training.losses.gradient import STEPS, gradient_l1
 from depth_ros_training.losses.laplace import laplace_nll
 from depth_ros_training.losses.log_l1 import log_l1
 from depth_ros_training.losses.sky import sky_cross_entropy
+from depth_ros_training.losses.teacher import teacher_l1
 
 NAN = float('nan')
 DEPTH = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
@@ -58,12 +60,46 @@ def test_likelihood_is_smallest_where_the_deviation_is_that_of_the_errors():
     assert values[1] < min(values[0], values[2])
 
 
-def test_likelihood_teaches_the_deviation_and_leaves_the_depth_alone():
+def test_coverage_of_one_pixel_is_that_of_two_quantiles():
+    log_std = torch.tensor([[[[math.log(0.5), math.log(0.1)], [0.0, math.log(0.5)]]]])
+    # Errors are log 2 (beyond 1 deviation, within 2), nothing (counted as 1e-4), and log 2 again.
+    beyond = math.log(math.log(2) / 0.5)
+    first = 0.6827 * beyond + (0.9545 - 1) * (beyond - math.log(2))
+    second = (0.6827 - 1) * math.log(1e-4 / 0.1) + (0.9545 - 1) * math.log(1e-4 / 0.2)
+    loss = coverage_quantile(DEPTH.log(), log_std, TARGET)
+    assert loss.item() == pytest.approx((2 * first + second) / 3, abs=1e-3)
+
+
+def test_coverage_is_smallest_where_both_shares_are_missed_by_as_much():
+    # Errors with a long tail: their standard deviation is 1.7 times the quantile of 68 %.
+    torch.manual_seed(0)
+    errors = torch.distributions.StudentT(3.0).sample((1, 1, 400, 400)) * 0.01
+    target = errors.exp()
+    stds = torch.linspace(0.005, 0.03, 101)
+    nothing = torch.zeros_like(target)
+    values = [coverage_quantile(nothing, torch.full_like(target, math.log(std)), target) for std in stds]
+    best = stds[int(torch.stack(values).argmin())]
+    within = [float((errors.abs() < times * best).float().mean()) for times in (1, 2)]
+    assert within[0] - 0.6827 == pytest.approx(0.9545 - within[1], abs=0.01)
+    assert within[0] > 0.69
+
+
+@pytest.mark.parametrize('loss', [laplace_nll, coverage_quantile])
+def test_losses_of_the_deviation_leave_the_depth_alone(loss):
     log_depth = DEPTH.log().requires_grad_()
     log_std = torch.zeros_like(DEPTH).requires_grad_()
-    laplace_nll(log_depth, log_std, TARGET).backward()
+    loss(log_depth, log_std, TARGET).backward()
     assert log_depth.grad is None
     assert log_std.grad.abs().sum() > 0
+    assert log_std.grad[0, 0, 1, 0] == 0
+
+
+def test_a_teacher_is_followed_everywhere():
+    log_depth = DEPTH.log().requires_grad_()
+    loss = teacher_l1(log_depth, torch.tensor([[[[0.0, 0.0], [0.0, 2.0]]]]))
+    assert loss.item() == pytest.approx((0 + math.log(2) + math.log(4) + abs(math.log(8) - 2)) / 4)
+    loss.backward()
+    assert (log_depth.grad[0, 0] != 0).tolist() == [[False, True], [True, True]]
 
 
 def test_the_sky_is_learned_where_it_is_known():

@@ -29,7 +29,7 @@ from depth_ros_training.engine.keep_best import KeepBest
 from depth_ros_training.engine.pictures import Pictures
 from depth_ros_training.engine.system import DepthSystem
 from depth_ros_training.engine.validation import Cases
-from depth_ros_training.settings import TrainingSettings, to_nested
+from depth_ros_training.settings import NetworkSettings, TrainingSettings, to_nested
 
 PREFETCH = 4  # batches that each process of the loader makes ahead
 _SETTINGS_FILE, _DATA_FILE = 'settings.json', 'data.json'
@@ -86,17 +86,14 @@ def fit(
             f'{len(validation)} validation images, with rings to thin out in {len(cases)} cases, are too few; name '
             'more in data.validation or data.held_out'
         )
-    if settings.network.start:
-        network = load_checkpoint(data / settings.network.start)[0].train()
-    else:
-        network = DepthNet(settings.network.size, settings.network.encoder, settings.network.pretrained)
-    # Convolutions in low precision are several times as fast in this layout, on CPUs as on GPUs.
-    system = system_class(network.train().to(memory_format=torch.channels_last), settings, cases)
+    network, teacher = _networks(settings.network, data)
+    system = system_class(network, settings, cases, teacher)
     precision = _precision(settings.run.precision)
     described = to_nested(settings)
     described['run']['precision'] = precision
     # Checkpoints travel; folders of the machine that made them do not.
-    described['network']['start'] = Path(settings.network.start).name
+    for name in ('start', 'teacher'):
+        described['network'][name] = Path(described['network'][name]).name
     facts = {
         'training': {'system': system_class.__name__, 'settings': described},
         'data': fingerprints,
@@ -168,6 +165,34 @@ def fit(
             # How Lightning ends on Ctrl-C.
             raise KeyboardInterrupt from stop
     return out / 'best.safetensors'
+
+
+def _networks(settings: NetworkSettings, data: Path) -> tuple[DepthNet, DepthNet | None]:
+    """The network to train, and its teacher, if it has one."""
+    # Convolutions in low precision are several times as fast in this layout, on CPUs as on GPUs.
+    layout = torch.channels_last
+    teacher = load_checkpoint(data / settings.teacher)[0].to(memory_format=layout) if settings.teacher else None
+    if settings.start:
+        network = load_checkpoint(data / settings.start)[0]
+    else:
+        network = DepthNet(settings.size, settings.encoder, settings.pretrained)
+        if teacher is not None:
+            _inherit(network, teacher)
+    return network.train().to(memory_format=layout), teacher
+
+
+def _inherit(network: DepthNet, teacher: DepthNet) -> None:
+    """Start a network with the layers of its teacher, as far as they fit."""
+    own = network.state_dict()
+    theirs = {
+        name: value for name, value in teacher.state_dict().items() if name in own and value.shape == own[name].shape
+    }
+    network.load_state_dict(own | theirs)
+    if network.backbone is not None:
+        # Features that these layers never saw are added to what they know: they start as nothing.
+        for name, value in network.backbone.project.named_parameters():
+            if f'backbone.project.{name}' not in theirs:
+                torch.nn.init.zeros_(value)
 
 
 def _precision(asked: str) -> str:

@@ -24,14 +24,18 @@ class DepthSystem(lightning.LightningModule):
 
     Attributes:
         uses_others: whether batches are to hold the other images of the samples (see ``ViewDataset``).
+        teacher: the network that this one is to be like, if there is one.
     """
 
     uses_others = False
 
-    def __init__(self, network: DepthNet, settings: TrainingSettings, cases: Sequence[Case]) -> None:
-        """Take a network to train, and what to validate it on."""
+    def __init__(
+        self, network: DepthNet, settings: TrainingSettings, cases: Sequence[Case], teacher: DepthNet | None = None
+    ) -> None:
+        """Take a network to train, what to validate it on, and the network that it is to be like, if any."""
         super().__init__()
         self.network = network
+        self.teacher = None if teacher is None else teacher.requires_grad_(False)
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         self.register_buffer('updates', torch.zeros((), dtype=torch.int64))
         self._settings = settings
@@ -65,6 +69,12 @@ class DepthSystem(lightning.LightningModule):
     def run_network(self, batch: dict[str, Any]) -> Prediction:
         """What ``losses`` judges: the prediction for the images of a batch."""
         return self.network(batch['image'], batch['rays'], batch['guide'])
+
+    def taught(self, batch: dict[str, Any]) -> Tensor:
+        """(B, 1, H, W) log depth / scale that the teacher says for the images of a batch."""
+        with torch.no_grad():
+            # As the network itself is run here: while training nothing limits its corrections.
+            return self.teacher.train()(batch['image'], batch['rays'], batch['guide']).log_depth
 
     def loss_weights(self) -> dict[str, float]:
         """Weights of the losses in this step; those of the settings unless a system has a schedule."""

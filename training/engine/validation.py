@@ -102,15 +102,17 @@ def std_correction(sums: dict[int, np.ndarray]) -> float:
         sums: (NUM_SUMS,) by thinning; those without lidar do not count.
 
     Returns:
-        Between the factors that bring the right share of the errors within 1 and within 2 deviations (their geometric
-        mean): errors are not Gaussian, so no factor does both. Each thinning counts alike; 1 where nothing was scored.
+        The factor by which the shares of the errors within 1 and within 2 deviations are in sum what they should be:
+        errors are not Gaussian, so no factor does both, and by this one they miss by equally much. Each thinning counts
+        alike; 1 where nothing was scored.
     """
     histograms = [total[_HISTOGRAM:] / total[COUNT] for thinning, total in sums.items() if thinning and total[COUNT]]
     if not histograms:
         return 1.0
+    below = _below(np.sum(histograms, axis=0))
     # Within the bins, too: their upper edges would be too much by half a bin.
-    quantiles = np.exp(np.interp(_SHARES, _below(np.sum(histograms, axis=0)), np.log(_RATIOS)))
-    return float(np.sqrt(quantiles[0] * quantiles[1] / 2))
+    both = sum(np.interp(np.log(times * _RATIOS), np.log(_RATIOS), below) for times in (1, 2))
+    return float(np.exp(np.interp(sum(_SHARES), both, np.log(_RATIOS))))
 
 
 def _below(histogram: np.ndarray) -> np.ndarray:

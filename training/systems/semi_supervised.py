@@ -30,7 +30,7 @@ from depth_ros_training.systems.supervised import SupervisedSystem
 _BY_DEPTH = ('log_l1', 'depth_l1', 'depth_l2', 'gradient', 'coarse', 'berhu_depth', 'berhu_inverse_depth')
 # What a sample has to have for a loss to be of any effect.
 _NEEDS = {
-    'known depth': (*_BY_DEPTH, 'likelihood', 'gaussian'),
+    'known depth': (*_BY_DEPTH, 'likelihood', 'coverage', 'gaussian'),
     'a stereo partner': ('alignment', 'ssim', 'left_right'),
     'images before or after': ('temporal',),
 }

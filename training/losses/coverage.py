@@ -1,0 +1,40 @@
+"""How many of the errors lie within the stated uncertainty."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from depth_ros_training.losses.reduction import per_sample_mean
+
+# Shares of a Gaussian within 1 and 2 standard deviations.
+_SHARES = {1: math.erf(1 / math.sqrt(2)), 2: math.erf(2 / math.sqrt(2))}
+_SMALLEST = 1e-4  # error of log depth; its logarithm has to be finite
+
+
+def coverage_quantile(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Tensor:
+    """Mean of q(log |e| - log s, 0.68) + q(log |e| - log 2 s, 0.95), e = log z - log z*, q(u, p) = max(p u, (p - 1) u).
+
+    The first alone makes s the quantile below which 68 % of the errors of such pixels lie, the second makes 2 s that of
+    95 %; together they miss the one by as much as the other. Likelihoods (``laplace_nll``, ``gaussian_nll``) make s a
+    mean of the errors, which few large ones decide: most errors are then far smaller than is stated. The gradient
+    reaches the deviation alone, as there.
+
+    Args:
+        log_depth: (B, 1, H, W) logarithm of depth; taken as constant.
+        log_std: (B, 1, H, W) logarithm of the standard deviation s of ``log_depth``.
+        target: (B, 1, H, W) depth, NaN = unknown.
+
+    Returns:
+        Scalar, no unit.
+
+    Source: regression of quantiles, Koenker and Bassett 1978, eq. (3.1).
+    """
+    known = target > 0
+    error = (log_depth.detach() - target.where(known, target.new_ones(())).log()).abs().clamp(min=_SMALLEST)
+    excess = error.log() - log_std
+    beyond = [excess - math.log(times) for times in _SHARES]
+    values = [torch.maximum(share * u, (share - 1) * u) for u, share in zip(beyond, _SHARES.values(), strict=True)]
+    return per_sample_mean(values[0] + values[1], known)
