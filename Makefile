@@ -50,6 +50,7 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_start.yaml --data $(WORK) --out $(WORK)/start
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped.yaml --data $(WORK) --out $(WORK)/run
 	$(VENV)/bin/depth_ros_training mean $(WORK)/start/best.safetensors $(WORK)/run/best.safetensors --share 0.4 --config config/training/shipped_start.yaml --data $(WORK) --out $(WORK)/mean.safetensors
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/faster
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_sky.yaml --data $(WORK) --out $(WORK)/sky
 	$(VENV)/bin/depth_ros export $(WORK)/sky/last.safetensors --out $(WORK)/depth_net_small.safetensors
 	$(VENV)/bin/depth_ros export $(WORK)/depth_net_small.safetensors --out $(WORK)/depth_net_small.onnx

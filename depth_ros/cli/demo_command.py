@@ -92,12 +92,12 @@ def run(arguments: argparse.Namespace) -> None:
         print(f'      {out / name}: {what}')
     scores = json.loads((out / METRICS_NAME).read_text(encoding='utf-8'))['methods']
     figures = [
-        f'{name} {scores[name]["pooled"]["mae"]:.2f} / {scores[name]["pooled"]["rmse"]:.2f} m'
+        f'{name} {scores[name]["pooled_common"]["mae"]:.2f} / {scores[name]["pooled_common"]["rmse"]:.2f} m'
         for name in methods[: methods.index('linear') + 1]
     ]
     print(
-        f'found: MAE / RMSE on withheld lidar points: {", ".join(figures)}. Live grade by the node itself: '
-        f'{live["grade"]}.'
+        f'found: MAE / RMSE on the withheld lidar points that all methods cover: {", ".join(figures)}. '
+        f'Live grade by the node itself: {live["grade"]}.'
     )
 
 
