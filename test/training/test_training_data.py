@@ -346,3 +346,18 @@ def test_deviations_of_errors_with_long_tails_miss_both_shares_by_as_much():
     missed = found['within_1_sigma_4'] - 0.6827, found['within_2_sigma_4'] - 0.9545
     assert missed[0] == pytest.approx(-missed[1], abs=0.005)
     assert missed[0] > 0.01
+
+
+def test_images_count_alike_for_deviations_however_many_points_judge_them():
+    rng = np.random.default_rng(0)
+
+    def scored(count, factor):
+        depth = np.full((100, 300), 20.0, np.float32)
+        row, column = (grid.ravel()[:count] for grid in np.mgrid[:100, :300])
+        truth = (20.0 + rng.normal(0, 0.5, count)).astype(np.float32)
+        values = column.astype(np.float32), row.astype(np.float32), truth, np.full(count, 0.03, np.float32)
+        return score(depth, np.full_like(depth, 0.5 * factor), SparseDepth(*values, depth.shape))
+
+    many_too_large, many_right = ({4: scored(a, 3.0) + scored(b, 1.0)} for a, b in ((30_000, 1500), (1500, 30_000)))
+    assert std_correction(many_too_large) == pytest.approx(std_correction(many_right), rel=0.05)
+    assert 0.45 < std_correction(many_right) < 0.75

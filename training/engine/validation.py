@@ -15,7 +15,8 @@ from depth_ros_training.data.views import whole_view
 
 # Every k-th ring is given; 0 = no lidar at all.
 THINNINGS = (2, 4, 8, 16, 0)
-# Sums over points; behind them a histogram of error / deviation, in bins of equal width of the logarithm.
+# Sums over points; behind them shares of each image, a histogram of error / deviation in bins of equal width of the
+# logarithm. Images count alike there: exact truth, of every pixel, would outvote what judges recordings.
 COUNT, ABS, SQUARED, RELATIVE = range(4)
 _HISTOGRAM = 4
 _RATIOS = np.geomspace(1e-3, 1e3, 241)
@@ -92,7 +93,7 @@ def score(depth: np.ndarray, std: np.ndarray, withheld: SparseDepth) -> np.ndarr
     error, truth, deviation = np.abs(estimate - truth)[known], truth[known], deviation[known]
     sums = [len(error), error.sum(), (error**2).sum(), (error / truth).sum()]
     histogram, _ = np.histogram(np.clip(error / deviation, _RATIOS[0], _RATIOS[-1]), _RATIOS)
-    return np.concatenate([sums, histogram])
+    return np.concatenate([sums, histogram / max(len(error), 1)])
 
 
 def std_correction(sums: dict[int, np.ndarray]) -> float:
@@ -106,7 +107,9 @@ def std_correction(sums: dict[int, np.ndarray]) -> float:
         errors are not Gaussian, so no factor does both, and by this one they miss by equally much. Each thinning counts
         alike; 1 where nothing was scored.
     """
-    histograms = [total[_HISTOGRAM:] / total[COUNT] for thinning, total in sums.items() if thinning and total[COUNT]]
+    histograms = [
+        total[_HISTOGRAM:] / total[_HISTOGRAM:].sum() for thinning, total in sums.items() if thinning and total[COUNT]
+    ]
     if not histograms:
         return 1.0
     below = _below(np.sum(histograms, axis=0))
@@ -130,7 +133,8 @@ def figures(sums: dict[int, np.ndarray], factor: float = 1.0) -> dict[str, float
 
     Returns:
         ``mae_k``, ``rmse_k`` (m), ``abs_rel_k``, ``within_1_sigma_k``, ``within_2_sigma_k`` for every k-th ring
-        given, and ``score``, the geometric mean of all ``mae_k`` and ``rmse_k`` with lidar: the lower the better.
+        given (the shares as means over images), and ``score``, the geometric mean of all ``mae_k`` and ``rmse_k`` with
+        lidar: the lower the better.
     """
     values: dict[str, float] = {}
     logs = []
