@@ -93,7 +93,8 @@ class DepthSystem(lightning.LightningModule):
         total = sum(weight * losses[name] for name, weight in self.loss_weights().items())
         if not torch.isfinite(total):
             raise self._diverged(
-                f'the loss is {float(total)}', str({name: float(value) for name, value in losses.items()})
+                f'the loss is {float(total.detach())}',
+                str({name: float(value.detach()) for name, value in losses.items()}),
             )
         self.log_dict({f'train/{name}': losses[name].detach() for name in self._weights})
         # Of all processes together, so that the curve is the same however many there are.
