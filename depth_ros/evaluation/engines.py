@@ -35,6 +35,7 @@ from depth_ros.evaluation.benchmark import (
 )
 from depth_ros.evaluation.holdout import LidarHoldout, ring_step_holdout
 from depth_ros.evaluation.replay import ReplayCounts, replay
+from depth_ros.networks.weights import CHECKPOINT
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import EstimatorSettings, Settings
 from depth_ros.types import Frame, LidarScan, SparseDepth
@@ -43,7 +44,6 @@ TORCH, TORCH_COMPILED = 'torch', 'torch compiled'
 NETWORK_SIZES = ('small', 'base')
 _BYTES = {'f32': 4, 'f16': 2, 'bf16': 2}
 _WARM_UP = 3
-_ENCODER = 'efficientnet_lite0_at_half_size'  # that of the weights that ship
 _MATRIX = 2048
 _COPIED_BYTES = 1 << 28
 # Modules of Jetson Orin: peak of the tensor cores in f16 without sparsity (a quarter of the sparse INT8 figure of the
@@ -310,11 +310,12 @@ def _write_random(network_size: str, checkpoint: Path, exports: Path) -> None:
 
     from depth_ros.estimators.learned import make_reference
     from depth_ros.estimators.network import NetworkEstimator
-    from depth_ros.networks.checkpoint import save_checkpoint
+    from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
     from depth_ros.networks.depth_net import DepthNet
 
     torch.manual_seed(0)
-    network = DepthNet(network_size, _ENCODER).eval()
+    # Of any size, with the image encoder of the weights that ship.
+    network = DepthNet(network_size, load_checkpoint(CHECKPOINT)[0].encoder_name).eval()
     save_checkpoint(checkpoint, network, {'reference': make_reference(NetworkEstimator.of(network))})
     _export(checkpoint, exports)
 

@@ -91,9 +91,12 @@ def test_it_overfits_two_scenes(data):
     assert facts['reference']
 
 
-@pytest.mark.parametrize('steps', [9, 10])
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, steps):
-    settings = settings_of(data, run__steps=steps)
+@pytest.mark.parametrize(('steps', 'taught'), [(9, False), (10, True)])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, steps, taught):
+    teaching = {'network__teacher': 'teacher.safetensors', 'loss__teacher': 1.0} if taught else {}
+    if taught:
+        save_checkpoint(data / 'teacher.safetensors', DepthNet(), {})
+    settings = settings_of(data, run__steps=steps, **teaching)
     fit(SupervisedSystem, settings, data, data / 'whole', progress=False)
 
     class Interrupted(SupervisedSystem):
@@ -260,8 +263,21 @@ def test_a_network_becomes_like_its_teacher(data):
     after, facts = load_checkpoint(fit(SupervisedSystem, settings, data, data / 'out', progress=False))
     assert facts['training']['settings']['network']['teacher'] == 'teacher.safetensors'
     assert apart(after) < 0.5 * apart(DepthNet('base'))
-    with pytest.raises(SettingsError, match='does not have: teacher'):
+    with pytest.raises(SettingsError, match=r'network\.teacher'):
         fit(SupervisedSystem, settings_of(data, loss__teacher=1.0), data, data / 'other', progress=False)
+
+
+def test_a_teacher_says_what_it_says_while_it_is_trained(data):
+    teacher = DepthNet()
+    torch.nn.init.constant_(teacher.head.bias, 3.0)  # corrections that are limited when it is not trained
+    (given,) = (case.input for case in Cases([SampleFolder(data / 'scenes')[0]], (4,)))
+    batch = {name: torch.from_numpy(getattr(given, name))[None] for name in ('image', 'rays', 'guide')}
+    system = SupervisedSystem(DepthNet(), settings_of(data), [], teacher).eval()
+    limited = teacher(*batch.values()).log_depth
+    said = system.taught(batch)
+    assert not said.requires_grad
+    assert torch.equal(said, teacher.train()(*batch.values()).log_depth)
+    assert (said - limited).abs().max() > 0.5
 
 
 def test_a_network_starts_with_the_layers_of_its_teacher(data):

@@ -86,6 +86,8 @@ def fit(
             f'{len(validation)} validation images, with rings to thin out in {len(cases)} cases, are too few; name '
             'more in data.validation or data.held_out'
         )
+    if settings.loss.teacher and not settings.network.teacher:
+        raise SettingsError('loss.teacher has a weight and there is no teacher; name its checkpoint in network.teacher')
     network, teacher = _networks(settings.network, data)
     system = system_class(network, settings, cases, teacher)
     precision = _precision(settings.run.precision)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from depth_ros_training.losses.reduction import per_sample_mean
+from depth_ros_training.losses.reduction import log_error, per_sample_mean
 
 # Shares of a Gaussian within 1 and 2 standard deviations.
 _SHARES = {1: math.erf(1 / math.sqrt(2)), 2: math.erf(2 / math.sqrt(2))}
@@ -32,9 +32,10 @@ def coverage_quantile(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Ten
 
     Source: regression of quantiles, Koenker and Bassett 1978, eq. (3.1).
     """
-    known = target > 0
-    error = (log_depth.detach() - target.where(known, target.new_ones(())).log()).abs().clamp(min=_SMALLEST)
-    excess = error.log() - log_std
-    beyond = [excess - math.log(times) for times in _SHARES]
-    values = [torch.maximum(share * u, (share - 1) * u) for u, share in zip(beyond, _SHARES.values(), strict=True)]
-    return per_sample_mean(values[0] + values[1], known)
+    error, known = log_error(log_depth.detach(), target)
+    excess = error.abs().clamp(min=_SMALLEST).log() - log_std
+    total = torch.zeros_like(excess)
+    for times, share in _SHARES.items():
+        beyond = excess - math.log(times)
+        total = total + torch.maximum(share * beyond, (share - 1) * beyond)
+    return per_sample_mean(total, known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from depth_ros_training.losses.reduction import per_sample_mean
+from depth_ros_training.losses.reduction import log_error, per_sample_mean
 
 
 def gaussian_nll(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Tensor:
@@ -23,6 +23,5 @@ def gaussian_nll(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Tensor:
 
     Source: Kendall and Gal 2017, eq. (8).
     """
-    known = target > 0
-    error = log_depth.detach() - target.where(known, target.new_ones(())).log()
+    error, known = log_error(log_depth.detach(), target)
     return per_sample_mean(log_std + error * error * (-2 * log_std).exp() / 2, known)

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from depth_ros_training.losses.reduction import per_sample_mean
+from depth_ros_training.losses.reduction import log_error, per_sample_mean
 
 
 def laplace_nll(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Tensor:
@@ -25,6 +25,5 @@ def laplace_nll(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Tensor:
 
     Source: Kendall and Gal 2017, eq. (8), with the Laplace density.
     """
-    known = target > 0
-    error = (log_depth.detach() - target.where(known, target.new_ones(())).log()).abs()
-    return per_sample_mean(log_std + math.sqrt(2.0) * error * (-log_std).exp(), known)
+    error, known = log_error(log_depth.detach(), target)
+    return per_sample_mean(log_std + math.sqrt(2.0) * error.abs() * (-log_std).exp(), known)

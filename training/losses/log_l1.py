@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from depth_ros_training.losses.reduction import per_sample_mean
+from depth_ros_training.losses.reduction import log_error, per_sample_mean
 
 
 def log_l1(log_depth: Tensor, target: Tensor) -> Tensor:
@@ -19,5 +19,5 @@ def log_l1(log_depth: Tensor, target: Tensor) -> Tensor:
 
     Source: Eigen et al. 2014 use the square of the same difference.
     """
-    known = target > 0
-    return per_sample_mean((log_depth - target.where(known, target.new_ones(())).log()).abs(), known)
+    error, known = log_error(log_depth, target)
+    return per_sample_mean(error.abs(), known)
