@@ -23,10 +23,11 @@ def start():
         return running[-1]
 
     yield begin
+    # Killed, each would leave 70 MB in /dev/shm.
     for process in running:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.popen.wait()
+        process.interrupt()
+    for process in running:
+        process.end()
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import rclpy
@@ -88,11 +90,24 @@ class Process:
             assert time.monotonic() < end, f'{text!r} was not said:\n{self.output}'
             time.sleep(0.02)
 
-    def end(self, sent=signal.SIGINT, timeout=15.0):
-        """Stop it as Ctrl-C does; returns the exit code."""
+    def shared_memory(self):
+        """Files of DDS in shared memory that it uses: its own, and those of whom it talks to."""
+        maps = Path(f'/proc/{self.popen.pid}/maps').read_text()
+        return [Path(name) for name in set(re.findall(r'/dev/shm/fastrtps_\S+', maps))]
+
+    def interrupt(self, sent=signal.SIGINT):
         if self.popen.poll() is None:
             self.popen.send_signal(sent)
-        code = self.popen.wait(timeout)
+
+    def end(self, sent=signal.SIGINT, timeout=15.0):
+        """Stop it as Ctrl-C does; returns the exit code."""
+        self.interrupt(sent)
+        try:
+            code = self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            raise
         self._reader.join(2.0)
         return code
 

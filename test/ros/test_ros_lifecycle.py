@@ -66,16 +66,21 @@ def test_ctrl_c_twice_while_it_works(depth):
     peer.settle()
     for _ in range(10):
         peer.moment()
-    process.popen.send_signal(signal.SIGINT)
+    process.interrupt()
     time.sleep(0.05)
     assert process.end(signal.SIGINT) == 0, process.output
     assert 'Traceback' not in process.output
 
 
-def test_terminate_ends_it_cleanly(depth):
+@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_leaves_no_shared_memory(depth, sent):
     process, peer = depth()
     peer.settle()
-    assert process.end(signal.SIGTERM) == 0, process.output
+    held = process.shared_memory()
+    assert held and all(file.exists() for file in held)
+    assert process.end(sent) == 0, process.output
+    peer.close()
+    assert not [file for file in held if file.exists()]
 
 
 def test_it_can_be_stopped_and_started_again(depth):
