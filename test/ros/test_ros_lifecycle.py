@@ -77,7 +77,8 @@ def test_a_signal_ends_it_and_leaves_no_shared_memory(depth, sent):
     process, peer = depth()
     peer.settle()
     held = process.shared_memory()
-    assert held and all(file.exists() for file in held)
+    assert held
+    assert all(file.exists() for file in held)
     assert process.end(sent) == 0, process.output
     peer.close()
     assert not [file for file in held if file.exists()]
