@@ -1,5 +1,6 @@
 """Fixtures that start real nodes; all tests of this folder are marked ``ros``."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,14 @@ def start():
     """Start processes that are ended with the test."""
     from ros_graph import Process
 
-    running = []
+    with contextlib.ExitStack() as running:
 
-    def begin(module, domain, *arguments, **env):
-        running.append(Process(module, domain, arguments, env.items()))
-        return running[-1]
+        def begin(module, domain, *arguments, **env):
+            process = Process(module, domain, arguments, env.items())
+            running.callback(process.end)  # killed, it would leave 70 MB in /dev/shm
+            return process
 
-    yield begin
-    # Killed, each would leave 70 MB in /dev/shm.
-    for process in running:
-        process.end()
+        yield begin
 
 
 @pytest.fixture
