@@ -59,8 +59,20 @@ class DataSettings:
     validation_images: int = param(
         64, 'Most images, evenly spread, that are taken of validation, and as many of held_out.', ge=1, le=100_000
     )
+    validation_truth: bool = param(
+        False,
+        'Validate recordings by their true depth where they have it (simulated ones always are), not by points: lidar '
+        'does not see all that pixels show.',
+    )
     held_out: list[str] = param([], 'Recordings (drives, scenes) that move from training to validation.')
     left_out: list[str] = param([], 'Recordings of the sources that are neither trained nor validated on.')
+    error_margin: float = param(
+        1.0,
+        'How many times as large as on the recordings of sources errors are on others, as loss.coverage takes it: a '
+        'network knows the places that it is trained on. Simulated worlds are many, and count as they are.',
+        ge=0.1,
+        le=10.0,
+    )
     crop_height: int = param(224, 'Height of training crops, a multiple of 32.', unit='px', ge=STRIDE, le=2048)
     crop_width: int = param(480, 'Width of training crops, a multiple of 32.', unit='px', ge=STRIDE, le=4096)
     batch: int = param(8, 'Samples per step, over all processes together.', ge=1, le=4096)

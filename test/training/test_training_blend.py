@@ -156,10 +156,11 @@ def kept(tmp_path_factory):
     return folder, own, replay, done
 
 
-def sums_of(made, samples):
+def sums_of(made, samples, by_truth=False):
     found = {}
     for case in Cases(samples):
-        errors = score(*predict(made, case, torch.device('cpu')), case.withheld)
+        judging = case.sample.true_points() if by_truth else case.withheld
+        errors = score(*predict(made, case, torch.device('cpu')), judging)
         found[case.thinning] = found.get(case.thinning, 0) + errors
     return found
 
@@ -173,9 +174,11 @@ def test_where_exact_depth_is_known_it_judges():
     depth, std = predict(made, case, torch.device('cpu'))
     np.testing.assert_allclose(found[4], score(depth, std, known.true_points()))
     assert found[4][COUNT] > 2 * score(depth, std, case.withheld)[COUNT]
-    # What other sweeps saw, or another camera, judges nothing.
+    # What other sweeps saw, or another camera, judges nothing unless that is asked for.
     (case,) = Cases([dataclasses.replace(known, exact=False)], [4])
     assert case.judging is case.withheld
+    (case,) = Cases([dataclasses.replace(known, exact=False)], [4], by_truth=True)
+    assert len(case.judging) == len(known.true_points())
 
 
 def scored(made, samples, *thinnings):
@@ -228,10 +231,14 @@ def test_the_mean_states_deviations_that_hold(kept):
     assert create_estimator(settings, 'network').status.max_relative_error < 1e-3
 
 
-def test_one_mean_is_calibrated_too(kept, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('by_truth', [False, True])
+def test_one_mean_is_calibrated_too(kept, tmp_path, monkeypatch, capsys, by_truth):
     folder, own, _, _ = kept
+    # A wall at 5 m, whatever the lidar says: the two ask for other deviations.
+    own = [dataclasses.replace(sample, truth=np.full_like(scene(9, lidar=False).truth, 5)) for sample in own]
     monkeypatch.setattr(datasets, 'read_data', lambda settings, data: ([], own, []))
-    (tmp_path / 'config.yaml').write_text('data: {sources: [1 samples a]}')
+    config = {'data': {'sources': ['1 samples a'], 'validation_truth': by_truth}}
+    (tmp_path / 'config.yaml').write_text(json.dumps(config))
     names = [str(folder / f'{name}.safetensors') for name in ('before', 'tuned')]
     rest = ['--config', str(tmp_path / 'config.yaml'), '--out', str(tmp_path / 'mean.safetensors')]
     assert main(['mean', *names, '--share', '0.25', *rest]) == 0
@@ -239,7 +246,8 @@ def test_one_mean_is_calibrated_too(kept, tmp_path, monkeypatch, capsys):
     mean, facts = load_checkpoint(tmp_path / 'mean.safetensors')
     weights = dict(blend(*(load_checkpoint(Path(name))[0] for name in names), 0.25).named_parameters())
     assert all(torch.equal(value, weights[name]) for name, value in mean.named_parameters())
-    assert std_correction(sums_of(mean, own)) == pytest.approx(1, rel=0.02)
+    assert std_correction(sums_of(mean, own, by_truth)) == pytest.approx(1, rel=0.02)
+    assert std_correction(sums_of(mean, own, not by_truth)) != pytest.approx(1, rel=0.1)
     assert (facts['share'], facts['step'], 'shares' in facts) == (0.25, 7, False)
 
 

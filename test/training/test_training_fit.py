@@ -15,6 +15,7 @@ pytest.importorskip('torch', reason='training needs torch')
 pytest.importorskip('lightning', reason='training needs lightning')
 
 import torch
+from torch.utils.data import default_collate
 from training_runs import distance, weights
 from training_scenes import scene, write_scenes
 
@@ -27,7 +28,9 @@ from depth_ros.networks.layout import CANDIDATES, NEARER
 from depth_ros.settings import Settings
 from depth_ros.types import SparseDepth
 from depth_ros_training.cli import score_command
+from depth_ros_training.cli.fit_command import change
 from depth_ros_training.cli.main import main
+from depth_ros_training.data.datasets import ViewDataset, read_data
 from depth_ros_training.data.sample import split_points
 from depth_ros_training.data.store import SampleFolder, SampleWriter
 from depth_ros_training.engine.fit import _precision, fit
@@ -136,15 +139,21 @@ def test_bf16_is_trained_in_only_where_it_is_computed_in(monkeypatch, cuda, nati
     assert _precision('16-mixed') == '16-mixed'
 
 
-@pytest.mark.parametrize('exact', [False, True])
-def test_the_best_are_kept_and_the_figures_with_them(data, exact):
-    if exact:  # as of a simulation, which knows more than what its lidar sees
+@pytest.mark.parametrize(
+    ('known', 'exact', 'asked'),
+    # None; as of a simulation, which knows more than what its lidar sees; as of a stereo pair.
+    [(False, False, True), (True, True, False), (True, False, True), (True, False, False)],
+)
+def test_the_best_are_kept_and_the_figures_with_them(data, known, exact, asked):
+    by_truth = exact or (known and asked)
+    if known:
         shutil.rmtree(data / 'scenes')
         with SampleWriter(data / 'scenes') as writer:
             for seed in range(2):
                 truth = scene(seed, lidar=False).truth
-                writer.add(dataclasses.replace(scene(seed), truth=truth, exact=True))
-    fit(SupervisedSystem, settings_of(data, run__steps=9, run__precision='auto'), data, data / 'out', progress=False)
+                writer.add(dataclasses.replace(scene(seed), truth=truth, exact=exact))
+    settings = settings_of(data, data__validation_truth=asked, run__steps=9, run__precision='auto')
+    fit(SupervisedSystem, settings, data, data / 'out', progress=False)
     assert len(list((data / 'out').glob('step_*.safetensors'))) == 2
     best = json.loads((data / 'out/best.json').read_text())
     assert best['score'] > 0
@@ -154,7 +163,7 @@ def test_the_best_are_kept_and_the_figures_with_them(data, exact):
     sums = {}
     for case in Cases(list(SampleFolder(data / 'scenes'))):
         sums.setdefault(case.thinning, np.zeros(NUM_SUMS))
-        judging = case.sample.true_points() if exact else case.withheld
+        judging = case.sample.true_points() if by_truth else case.withheld
         sums[case.thinning] += score(*predict(network.eval(), case, torch.device('cpu')), judging)
     assert facts['std_correction'] != pytest.approx(1, abs=0.01)
     assert facts['training']['settings']['run']['precision'] == _precision('auto')
@@ -265,6 +274,21 @@ def test_a_network_becomes_like_its_teacher(data):
     assert apart(after) < 0.5 * apart(DepthNet('base'))
     with pytest.raises(SettingsError, match=r'network\.teacher'):
         fit(SupervisedSystem, settings_of(data, loss__teacher=1.0), data, data / 'other', progress=False)
+
+
+def test_errors_on_recordings_count_for_the_deviation_as_much_larger_as_is_set(data):
+    with SampleWriter(data / 'simulated') as writer:
+        writer.add(dataclasses.replace(scene(0, lidar=False), exact=True))
+    network = DepthNet()
+    found = {}
+    for source in ('scenes', 'simulated'):
+        for margin in (1.0, 3.0):
+            settings = settings_of(data, data__sources=[f'1 samples {source}'], data__error_margin=margin)
+            batch = default_collate([ViewDataset(read_data(settings, data)[0], settings)[0]])
+            system = SupervisedSystem(network, settings, [])
+            found[source, margin] = system.losses(system.run_network(batch), batch)['coverage'].item()
+    assert found['simulated', 1.0] == found['simulated', 3.0]
+    assert found['scenes', 1.0] != pytest.approx(found['scenes', 3.0], rel=0.01)
 
 
 def test_a_teacher_says_what_it_says_while_it_is_trained(data):
@@ -441,6 +465,27 @@ def test_every_training_configuration_loads():
     for path in paths:
         if 'simul' not in path.name:
             load(path)
+
+
+def test_the_stages_of_make_weights_start_from_what_those_before_them_write():
+    written = set()
+    for line in (ROOT / 'Makefile').read_text().replace('$(WORK)/', '').splitlines():
+        words = line.split()
+        if words[1:2] == ['mean']:
+            assert words[2] in written
+            assert words[3] in written
+            written.add(words[words.index('--out') + 1])
+        if words[1:2] == ['fit']:
+            changes = dict(change(text) for at, text in enumerate(words) if words[at - 1] == '--set')
+            settings = load(ROOT / words[words.index('--config') + 1], changes)
+            assert {settings.network.start, settings.network.teacher} - {''} <= written
+            out = words[words.index('--out') + 1]
+            assert f'{out}/last.safetensors' not in written
+            written |= {f'{out}/{which}.safetensors' for which in ('best', 'last')}
+        if words[1:2] == ['export']:
+            assert words[2] in written
+            written.add(words[words.index('--out') + 1])
+    assert 'depth_net_small.onnx' in written
 
 
 def test_the_command_says_in_one_line_what_is_wrong(data, capsys):

@@ -84,6 +84,19 @@ def test_coverage_is_smallest_where_both_shares_are_missed_by_as_much():
     assert within[0] > 0.69
 
 
+def test_errors_count_for_coverage_as_much_larger_as_the_margin_of_their_sample_says():
+    log_std = torch.tensor([[[[math.log(0.5), math.log(0.1)], [0.0, math.log(0.5)]]]])
+    target = torch.tensor([[[[2.0, 2.5], [NAN, 4.0]]]])  # no error is 0, which no factor makes larger
+    apart = [
+        coverage_quantile(DEPTH.log(), log_std - math.log(margin), target).item() for margin in (1.0, 3.0)
+    ]
+    both = coverage_quantile(
+        *(torch.cat([value, value]) for value in (DEPTH.log(), log_std, target)), torch.tensor([1.0, 3.0])
+    )
+    assert both.item() == pytest.approx(sum(apart) / 2)
+    assert apart[0] != pytest.approx(apart[1])
+
+
 @pytest.mark.parametrize('loss', [laplace_nll, coverage_quantile])
 def test_losses_of_the_deviation_leave_the_depth_alone(loss):
     log_depth = DEPTH.log().requires_grad_()

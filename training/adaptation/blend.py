@@ -181,6 +181,7 @@ def write_mean(
     samples: Sequence[Sample],
     target: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    by_truth: bool = False,
 ) -> float:
     """Write one mean of the weights, calibrated anew.
 
@@ -191,6 +192,7 @@ def write_mean(
         samples: images that were not trained on; their errors calibrate the stated deviation.
         target: checkpoint to write. Its header names the share.
         progress: called with the number of images done and of all; each counts once per number of rings given.
+        by_truth: whether their errors are those by their true depth, where they have it.
 
     Returns:
         The factor that the stated deviations were multiplied by.
@@ -212,7 +214,7 @@ def write_mean(
         )
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     mean = blend(first, last[0], share).to(device, memory_format=torch.channels_last)
-    cases = Cases(samples)
+    cases = Cases(samples, by_truth=by_truth)
     if not len(cases):
         raise SettingsError('no image to calibrate with has lidar; name some in data.validation or data.held_out')
     numbers = itertools.count(1)

@@ -34,7 +34,10 @@ def run(arguments: argparse.Namespace) -> None:
     _, samples, _ = read_data(settings, arguments.data)
     progress = Progress()
     try:
-        factor = write_mean(arguments.before, arguments.after, arguments.share, samples, arguments.out, progress)
+        factor = write_mean(
+            arguments.before, arguments.after, arguments.share, samples, arguments.out, progress,
+            settings.data.validation_truth,
+        )  # fmt: skip
     finally:
         progress.close()
     print(f'{arguments.out}: {100 * arguments.share:g} % of {arguments.after}; deviations times {factor:.3g}')

@@ -80,7 +80,7 @@ def fit(
     sources, validation, fingerprints = read_data(settings, data)
     if rank == 0:
         _claim_data(out, fingerprints)
-    cases = Cases(validation)
+    cases = Cases(validation, by_truth=settings.data.validation_truth)
     if len(cases) < processes:
         raise SettingsError(
             f'{len(validation)} validation images, with rings to thin out in {len(cases)} cases, are too few; name '

@@ -34,6 +34,7 @@ class Case:
         input: input of the network.
         given: points given.
         withheld: the other points, as far as the image shows them.
+        by_truth: whether truth that is not exact judges, too, where there is any.
     """
 
     sample: Sample
@@ -41,18 +42,23 @@ class Case:
     input: NetworkInput
     given: SparseDepth
     withheld: SparseDepth
+    by_truth: bool = False
 
     @property
     def judging(self) -> SparseDepth:
-        """What judges: the truth where it is exact, else the points withheld."""
-        return self.sample.true_points() if self.sample.exact else self.withheld
+        """What judges: the truth where it is exact or asked for, else the points withheld."""
+        trusted = self.sample.exact or (self.by_truth and self.sample.truth is not None)
+        return self.sample.true_points() if trusted else self.withheld
 
 
 class Cases(Sequence):
     """All cases of the validation samples, made when asked for."""
 
-    def __init__(self, samples: Sequence[Sample], thinnings: Sequence[int] = THINNINGS) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], thinnings: Sequence[int] = THINNINGS, by_truth: bool = False
+    ) -> None:
         """Take samples; those whose lidar has no rings are left out, and so are thinnings that leave no point of it."""
+        self._by_truth = by_truth
         self._keys = [
             (sample, thinning)
             for thinning in thinnings
@@ -67,7 +73,7 @@ class Cases(Sequence):
     def __getitem__(self, index: int) -> Case:
         sample, thinning = self._keys[index]
         given = _given(sample, thinning) if thinning else np.zeros(len(sample.ring), np.bool_)
-        return Case(sample, thinning, *whole_view(sample, given))
+        return Case(sample, thinning, *whole_view(sample, given), self._by_truth)
 
 
 def _given(sample: Sample, thinning: int) -> np.ndarray:

@@ -14,7 +14,7 @@ _SHARES = {1: math.erf(1 / math.sqrt(2)), 2: math.erf(2 / math.sqrt(2))}
 _SMALLEST = 1e-4  # error of log depth; its logarithm has to be finite
 
 
-def coverage_quantile(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Tensor:
+def coverage_quantile(log_depth: Tensor, log_std: Tensor, target: Tensor, margin: Tensor | float = 1.0) -> Tensor:
     """Mean of q(log |e| - log s, 0.68) + q(log |e| - log 2 s, 0.95), e = log z - log z*, q(u, p) = max(p u, (p - 1) u).
 
     The first alone makes s the quantile below which 68 % of the errors of such pixels lie, the second makes 2 s that of
@@ -26,6 +26,7 @@ def coverage_quantile(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Ten
         log_depth: (B, 1, H, W) logarithm of depth; taken as constant.
         log_std: (B, 1, H, W) logarithm of the standard deviation s of ``log_depth``.
         target: (B, 1, H, W) depth, NaN = unknown.
+        margin: number or (B,), errors count as that many times as large.
 
     Returns:
         Scalar, no unit.
@@ -33,7 +34,8 @@ def coverage_quantile(log_depth: Tensor, log_std: Tensor, target: Tensor) -> Ten
     Source: regression of quantiles, Koenker and Bassett 1978, eq. (3.1).
     """
     error, known = log_error(log_depth.detach(), target)
-    excess = error.abs().clamp(min=_SMALLEST).log() - log_std
+    margin = torch.as_tensor(margin, dtype=error.dtype, device=error.device).view(-1, 1, 1, 1)
+    excess = (margin * error.abs()).clamp(min=_SMALLEST).log() - log_std
     total = torch.zeros_like(excess)
     for times, share in _SHARES.items():
         beyond = excess - math.log(times)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from depth_ros.networks.depth_net import Prediction
@@ -34,9 +35,15 @@ class SupervisedSystem(DepthSystem):
             'coarse': coarse_l1(prediction.coarse, target),
             'correction': correction_l1(prediction.correction, batch['guide']),
             'likelihood': laplace_nll(prediction.log_depth, prediction.log_std, target),
-            'coverage': coverage_quantile(prediction.log_depth, prediction.log_std, target),
+            'coverage': coverage_quantile(prediction.log_depth, prediction.log_std, target, self._margin(batch)),
             'sky': sky_cross_entropy(prediction.sky, batch['sky']),
         }
         if self.teacher is not None and 'teacher' in self._weights:
             losses['teacher'] = teacher_l1(prediction.log_depth, self.taught(batch))
         return losses
+
+    def _margin(self, batch: dict[str, Any]) -> Tensor:
+        """(B,) how many times as large errors count for the deviation."""
+        # Where the sky is known, the truth is exact: those are simulated.
+        simulated = batch['sky'].isfinite().flatten(1).any(dim=1)
+        return torch.where(simulated, 1.0, self._settings.data.error_margin)
