@@ -51,8 +51,11 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped.yaml --data $(WORK) --out $(WORK)/run
 	$(VENV)/bin/depth_ros_training mean $(WORK)/start/best.safetensors $(WORK)/run/best.safetensors --share 0.4 --config config/training/shipped_start.yaml --data $(WORK) --out $(WORK)/mean.safetensors
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/faster
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/less_lidar --set network.start=faster/last.safetensors --set view.scattered=0.2 --set view.no_lidar=0.15 --set optimizer.learning_rate=0.0005 --set run.steps=16000 --set run.seed=1
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/held_back --set network.start=less_lidar/last.safetensors --set view.scattered=0.2 --set view.no_lidar=0.15 --set loss.correction=1.0 --set optimizer.learning_rate=0.0004 --set optimizer.decay_share=0.8 --set run.steps=3800 --set run.seed=2
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_sky.yaml --data $(WORK) --out $(WORK)/sky
-	$(VENV)/bin/depth_ros export $(WORK)/sky/last.safetensors --out $(WORK)/depth_net_small.safetensors
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_deviation.yaml --data $(WORK) --out $(WORK)/deviation
+	$(VENV)/bin/depth_ros export $(WORK)/deviation/last.safetensors --out $(WORK)/depth_net_small.safetensors
 	$(VENV)/bin/depth_ros export $(WORK)/depth_net_small.safetensors --out $(WORK)/depth_net_small.onnx
 
 lint: $(VENV)/installed  ## what CI holds the style to
