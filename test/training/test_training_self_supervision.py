@@ -371,6 +371,15 @@ def test_the_partner_gets_the_points_that_the_view_gets_and_no_others():
     assert np.isfinite(view.others.partner.target).sum() > 50
 
 
+@pytest.mark.parametrize('exact', [False, True])
+def test_the_partner_of_a_simulated_sample_is_simulated(exact):
+    rig, depth = rig_scene(1)
+    view = make_view(
+        dataclasses.replace(rig, truth=depth, exact=exact), (64, 128), STILL, np.random.default_rng(0), OTHERS
+    )
+    assert (view.exact, view.others.partner.exact) == (exact, exact)
+
+
 def test_other_images_survive_the_disk(tmp_path):
     rig, _ = rig_scene(0, right_camera=LENS)
     with SampleWriter(tmp_path / 'a') as writer:

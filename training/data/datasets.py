@@ -187,6 +187,7 @@ def _arrays(view: View) -> dict[str, np.ndarray]:
         'scale': np.float32(view.input.scale),
         'dense': np.float32(view.dense),
         'sky': view.sky[None],
+        'exact': np.float32(view.exact),
     }
 
 

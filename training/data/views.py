@@ -59,6 +59,7 @@ class View:
         dense: True where the target is a surface, so that its gradients mean something.
         metric: False where the scale of the target means nothing in metres.
         sky: (H, W) float32, 1 where a pixel shows the sky, 0 where it shows something, NaN = unknown.
+        exact: True where the sample is a simulated one.
         others: the other images of the scene, if asked for.
     """
 
@@ -67,6 +68,7 @@ class View:
     dense: bool
     metric: bool
     sky: np.ndarray
+    exact: bool
     others: Others | None = None
 
 
@@ -122,7 +124,7 @@ def make_view(
     metric = zoomed.metric or len(inputs) > 0
     if not metric:
         target[:] = np.nan
-    view = View(encoded, target / np.float32(encoded.scale), dense, metric, sky)
+    view = View(encoded, target / np.float32(encoded.scale), dense, metric, sky, sample.exact)
     if others is None:
         return view
     return dataclasses.replace(view, others=_others(sample, zoomed, given, mirrored, others, settings, look, rng))
@@ -188,7 +190,8 @@ def _others(
         rows, columns = (slice(others.margin, others.margin + size) for size in shape)
         image = recolor(np.ascontiguousarray(sources.images[STEREO, rows, columns, :3]), settings, look)
         encoded, target = _encode(camera, image, rays(camera), _disturb(inputs, settings, rng), target, mirrored)
-        partner = View(encoded, target / np.float32(encoded.scale), False, True, np.full(shape, np.nan, np.float32))
+        sky = np.full(shape, np.nan, np.float32)
+        partner = View(encoded, target / np.float32(encoded.scale), False, True, sky, sample.exact)
     if mirrored:
         return Others(cv2.flip(clean, 1), sources.mirrored(), partner)
     return Others(clean, sources, partner)
