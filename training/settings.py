@@ -35,10 +35,14 @@ class NetworkSettings:
         'from the model hub.',
     )
     start: str = param(
-        '', 'Checkpoint to start from, relative to --data; empty = random weights, or what fits of those of teacher.'
+        '',
+        'Checkpoint to start from, relative to --data; empty = random weights, or what fits of those of the first '
+        'teacher.',
     )
-    teacher: str = param(
-        '', 'Checkpoint of a network that this one is to be like (loss.teacher), relative to --data; empty = none.'
+    teachers: list[str] = param(
+        [],
+        'Checkpoints of networks that this one is to be like (loss.teacher): the mean of their log depths. Relative to '
+        '--data.',
     )
 
 
@@ -140,7 +144,7 @@ class LossSettings:
         le=1000.0,
     )
     teacher: float = param(
-        0.0, 'L1 of log depth against what network.teacher says, at every pixel.', ge=0.0, le=1000.0
+        0.0, 'L1 of log depth against what network.teachers say, at every pixel.', ge=0.0, le=1000.0
     )
     sky: float = param(
         0.0, 'Cross entropy of the sky, which exact truth tells from what has a depth.', ge=0.0, le=1000.0
@@ -189,6 +193,13 @@ class OptimizerSettings:
 
     only: list[str] = param([], 'Layers that are trained, by how their names start; empty = all.')
     learning_rate: float = param(5e-4, 'Learning rate after the warm-up (AdamW).', ge=0.0, le=1.0)
+    encoder_rate: float = param(
+        0.0,
+        'Learning rate of the published layers of efficientnet_lite0, as a share of learning_rate; 0 = they stay as '
+        'they are.',
+        ge=0.0,
+        le=10.0,
+    )
     weight_decay: float = param(1e-2, 'Weight decay (AdamW).', ge=0.0, le=1.0)
     warmup_steps: int = param(200, 'Steps in which the learning rate rises from 0.', ge=0, le=1000000)
     decay_share: float = param(

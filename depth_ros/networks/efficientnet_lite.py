@@ -61,7 +61,9 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Features at strides 4, 8 and 16, projected to given widths. The layers themselves are not trained.
+    """Features at strides 4, 8 and 16, projected to given widths.
+
+    Training leaves the layers themselves as they were published, unless it is told otherwise.
 
     Of the image at half its size they cost a quarter, reach to stride 32, and see twice as far; details of the image
     are then left to the layers beside them.
@@ -97,8 +99,12 @@ class EfficientNetLite(nn.Module):
         self.register_buffer('std', torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         if pretrained:
             self._take(_read_weights())
-        self.stem.requires_grad_(False)
-        self.stages.requires_grad_(False)
+        for value in self.published():
+            value.requires_grad_(False)
+
+    def published(self) -> list[nn.Parameter]:
+        """List the weights that come from ImageNet, or would."""
+        return [*self.stem.parameters(), *self.stages.parameters()]
 
     def forward(self, image: Tensor) -> list[Tensor | None]:
         """Encode.

@@ -1,6 +1,18 @@
-"""A simulated drive, and the dataset that is prepared of it: what the tests of ``prepare`` share."""
+"""What tests share: two scenes to train on; a simulated drive, and the dataset that is prepared of it."""
 
 import pytest
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Folder of the run that ``training_runs.settings_of`` speaks of."""
+    pytest.importorskip('torch', reason='training needs torch')
+    from training_runs import CONFIG
+    from training_scenes import write_scenes
+
+    write_scenes(tmp_path / 'scenes', 2)
+    (tmp_path / 'config.yaml').write_text(CONFIG)
+    return tmp_path
 
 
 @pytest.fixture(scope='session')

@@ -16,7 +16,7 @@ pytest.importorskip('lightning', reason='training needs lightning')
 
 import torch
 from torch.utils.data import default_collate
-from training_runs import distance, weights
+from training_runs import distance, settings_of, weights
 from training_scenes import scene, write_scenes
 
 from depth_ros.errors import SettingsError, TrainingError
@@ -24,9 +24,7 @@ from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
-from depth_ros.networks.layout import CANDIDATES, NEARER
 from depth_ros.settings import Settings
-from depth_ros.types import SparseDepth
 from depth_ros_training.cli import score_command
 from depth_ros_training.cli.fit_command import change
 from depth_ros_training.cli.main import main
@@ -41,31 +39,6 @@ from depth_ros_training.systems.supervised import SupervisedSystem
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_THREADS': '1'}
-CONFIG = """
-data:
-  sources: [1 samples scenes]
-  validation: [1 samples scenes]
-  crop_height: 64
-  crop_width: 128
-  batch: 2
-  workers: 0
-view: {no_lidar: 0.0}
-optimizer: {warmup_steps: 2, average: 0.9}
-run: {steps: 6, steps_per_epoch: 3, precision: 32-true, threads: 1, keep: 2, pictures: 1}
-"""
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_scenes(tmp_path / 'scenes', 2)
-    (tmp_path / 'config.yaml').write_text(CONFIG)
-    return tmp_path
-
-
-def settings_of(data, **changes):
-    return load(data / 'config.yaml', {name.replace('__', '.'): value for name, value in changes.items()})
-
-
 def scores_in(path):
     with open(path, newline='') as file:
         return [row['val/score'] for row in csv.DictReader(file) if row['val/score']]
@@ -96,7 +69,7 @@ def test_it_overfits_two_scenes(data):
 
 @pytest.mark.parametrize(('steps', 'taught'), [(9, False), (10, True)])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, steps, taught):
-    teaching = {'network__teacher': 'teacher.safetensors', 'loss__teacher': 1.0} if taught else {}
+    teaching = {'network__teachers': ['teacher.safetensors'], 'loss__teacher': 1.0} if taught else {}
     if taught:
         save_checkpoint(data / 'teacher.safetensors', DepthNet(), {})
     settings = settings_of(data, run__steps=steps, **teaching)
@@ -217,65 +190,6 @@ def test_a_loss_with_a_weight_that_nothing_computes_is_refused(data):
     fit(Forgetful, settings_of(data, loss__gradient=0.0, run__steps=3), data, data / 'other', progress=False)
 
 
-def test_the_sky_is_learned_and_nothing_else_changes(data):
-    samples = [scene(seed, lidar=False) for seed in range(2)]
-    with SampleWriter(data / 'outdoors') as writer:
-        for sample in samples:
-            truth = np.where(sample.truth < 40, sample.truth, np.float32(np.nan))
-            writer.add(dataclasses.replace(sample, truth=truth, exact=True))
-    torch.manual_seed(0)
-    save_checkpoint(data / 'start.safetensors', DepthNet(), {})
-    others = ('log_l1', 'depth_l1', 'depth_l2', 'gradient', 'coarse', 'likelihood')
-    settings = settings_of(
-        data, data__sources=['1 samples outdoors'], network__start='start.safetensors', loss__sky=1.0,
-        **{f'loss__{name}': 0.0 for name in others}, optimizer__only=['sky'], optimizer__learning_rate=1e-2,
-        view__no_lidar=1.0, view__color=0.0, run__steps=200, run__steps_per_epoch=200,
-    )  # fmt: skip
-    after = load_checkpoint(fit(SupervisedSystem, settings, data, data / 'out', progress=False))[0]
-    before = load_checkpoint(data / 'start.safetensors')[0]
-    kept = after.state_dict()
-    changed = {name for name, value in before.state_dict().items() if not torch.equal(value, kept[name])}
-    assert {name.split('.')[0] for name in changed} == {'sky', 'std_factor'}
-    for sample in samples:
-        nothing = SparseDepth(*(np.zeros(0, np.float32) for _ in range(4)), shape=sample.camera.shape)
-        depth, std = NetworkEstimator.of(after).estimate(sample.frame(), nothing)
-        found, sky = std > depth, sample.truth >= 40
-        assert found[sky].mean() > 0.9
-        assert found[~sky].mean() < 0.1
-    with pytest.raises(SettingsError, match=r"optimizer\.only names 'skies'"):
-        fit(SupervisedSystem, settings_of(data, optimizer__only=['skies']), data, data / 'other', progress=False)
-
-
-TEACHING = {
-    'network__teacher': 'teacher.safetensors', 'loss__teacher': 1.0,
-    **{f'loss__{name}': 0.0 for name in ('log_l1', 'depth_l1', 'depth_l2', 'gradient', 'coarse', 'likelihood')},
-}  # fmt: skip
-
-
-def test_a_network_becomes_like_its_teacher(data):
-    teacher = DepthNet()
-    with torch.no_grad():  # what lies nearer than a pixel, where an untrained network takes what fits best
-        teacher.head.bias[4 * CANDIDATES.index(NEARER) : 4 * CANDIDATES.index(NEARER) + 4] += 8
-    save_checkpoint(data / 'teacher.safetensors', teacher, {})
-    cases = list(Cases(list(SampleFolder(data / 'scenes')), (4,)))
-    device = torch.device('cpu')
-    told = [predict(teacher.eval(), case, device)[0] for case in cases]
-
-    def apart(network):
-        said = [predict(network.eval(), case, device)[0] for case in cases]
-        return float(np.mean([np.abs(np.log(a / b)).mean() for a, b in zip(said, told, strict=True)]))
-
-    settings = settings_of(
-        data, network__size='base', run__steps=40, run__steps_per_epoch=40, optimizer__learning_rate=1e-2,
-        optimizer__weight_decay=0.0, **TEACHING,
-    )  # fmt: skip
-    after, facts = load_checkpoint(fit(SupervisedSystem, settings, data, data / 'out', progress=False))
-    assert facts['training']['settings']['network']['teacher'] == 'teacher.safetensors'
-    assert apart(after) < 0.5 * apart(DepthNet('base'))
-    with pytest.raises(SettingsError, match=r'network\.teacher'):
-        fit(SupervisedSystem, settings_of(data, loss__teacher=1.0), data, data / 'other', progress=False)
-
-
 def test_errors_on_recordings_count_for_the_deviation_as_much_larger_as_is_set(data):
     with SampleWriter(data / 'simulated') as writer:
         writer.add(dataclasses.replace(scene(0, lidar=False), exact=True))
@@ -289,34 +203,6 @@ def test_errors_on_recordings_count_for_the_deviation_as_much_larger_as_is_set(d
             found[source, margin] = system.losses(system.run_network(batch), batch)['coverage'].item()
     assert found['simulated', 1.0] == found['simulated', 3.0]
     assert found['scenes', 1.0] != pytest.approx(found['scenes', 3.0], rel=0.01)
-
-
-def test_a_teacher_says_what_it_says_while_it_is_trained(data):
-    teacher = DepthNet()
-    torch.nn.init.constant_(teacher.head.bias, 3.0)  # corrections that are limited when it is not trained
-    (given,) = (case.input for case in Cases([SampleFolder(data / 'scenes')[0]], (4,)))
-    batch = {name: torch.from_numpy(getattr(given, name))[None] for name in ('image', 'rays', 'guide')}
-    system = SupervisedSystem(DepthNet(), settings_of(data), [], teacher).eval()
-    limited = teacher(*batch.values()).log_depth
-    said = system.taught(batch)
-    assert not said.requires_grad
-    assert torch.equal(said, teacher.train()(*batch.values()).log_depth)
-    assert (said - limited).abs().max() > 0.5
-
-
-def test_a_network_starts_with_the_layers_of_its_teacher(data):
-    teacher = DepthNet(encoder='efficientnet_lite0')
-    torch.nn.init.normal_(teacher.head.weight)
-    save_checkpoint(data / 'teacher.safetensors', teacher, {})
-    settings = settings_of(
-        data, network__encoder='efficientnet_lite0_at_half_size', optimizer__learning_rate=0.0, run__steps=1, **TEACHING
-    )
-    start = load_checkpoint(fit(SupervisedSystem, settings, data, data / 'out', progress=False))[0]
-    own, theirs = start.state_dict(), teacher.state_dict()
-    unlike = {name for name, value in theirs.items() if not torch.equal(value, own.get(name, torch.zeros(0)))}
-    assert unlike == {'std_factor', *(f'backbone.project.{level}.weight' for level in range(3))}
-    # Features that those layers do not know yet change nothing.
-    assert not any(layer.weight.any() for layer in start.backbone.project)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_views(data):
@@ -453,6 +339,32 @@ def test_scores_are_by_true_depth_where_that_is_asked_for(data, capsys, monkeypa
     assert 'no image with lidar has true depth' in capsys.readouterr().err
 
 
+def test_true_depth_is_scored_by_points_where_that_is_asked_for(data, capsys, monkeypatch):
+    sample = SampleFolder(data / 'scenes')[0]
+    truth = np.full(sample.camera.shape, 10, np.float32)
+    truth[::2] = np.nan
+    monkeypatch.setattr(
+        score_command, 'read_data', lambda settings, folder: ([], [dataclasses.replace(sample, truth=truth)], [])
+    )
+    command = ['score', '--config', str(data / 'config.yaml'), '--methods', 'linear', '--perfect', '--thinning', '0.8']
+    assert main(command) == 0
+    rows = {line[9:49].strip(): line[49:].split() for line in capsys.readouterr().out.splitlines() if '80 %' in line}
+    (case,) = Cases([sample], [0.8])
+    assert len(case.given) == pytest.approx(4 * len(case.withheld), rel=0.2)
+    depth, _ = create_estimator(Settings(), 'linear').estimate(sample.frame(), case.given)
+    at, points = (case.withheld.row, case.withheld.column), case.withheld.depth
+    known = np.isfinite(depth[at]) & np.isfinite(truth[at]) & (points <= 80)
+    assert float(rows['true depth'][0]) == pytest.approx(np.abs(points - 10)[known].mean(), abs=1e-3)
+    assert float(rows['linear'][0]) == pytest.approx(np.abs(points - depth[at])[known].mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize('thinning', ['-1', '1.5', 'nan', 'inf'])
+def test_a_thinning_that_means_nothing_is_refused(thinning, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['score', '--config', 'config.yaml', '--thinning', thinning])
+    assert 'expected 0, a share of the points below 1, or a whole number' in capsys.readouterr().err
+
+
 def test_a_score_without_images_is_refused(capsys):
     with pytest.raises(SystemExit, match='2'):
         main(['score', 'best.safetensors'])
@@ -478,7 +390,7 @@ def test_the_stages_of_make_weights_start_from_what_those_before_them_write():
         if words[1:2] == ['fit']:
             changes = dict(change(text) for at, text in enumerate(words) if words[at - 1] == '--set')
             settings = load(ROOT / words[words.index('--config') + 1], changes)
-            assert {settings.network.start, settings.network.teacher} - {''} <= written
+            assert {settings.network.start, *settings.network.teachers} - {''} <= written
             out = words[words.index('--out') + 1]
             assert f'{out}/last.safetensors' not in written
             written |= {f'{out}/{which}.safetensors' for which in ('best', 'last')}

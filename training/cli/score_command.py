@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from depth_ros_training.data.importers import read_frame, read_split
 from depth_ros_training.engine.validation import NUM_SUMS, THINNINGS, Cases, figures, score
 from depth_ros_training.settings import load
 
+_PERFECT = 'true depth'
+_NO_STD = np.finfo(np.float32).tiny  # metres; errors are divided by it
 _COLUMNS = ('mae', 'rmse', 'abs_rel', 'within_1_sigma', 'within_2_sigma')
 
 
@@ -30,10 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data', type=Path, default=Path(), help='folder that paths of the configuration start from')
     parser.add_argument('--methods', nargs='*', default=['linear', 'classical'], help='methods to compare with')
     parser.add_argument(
-        '--thinning', type=int, nargs='*', default=list(THINNINGS), help='every k-th ring given; 0 = none'
+        '--thinning',
+        type=thinning_of,
+        nargs='*',
+        default=list(THINNINGS),
+        help='every k-th ring given; 0 = none; below 1 = that share of the points',
     )
-    parser.add_argument(
+    truth = parser.add_mutually_exclusive_group()
+    truth.add_argument(
         '--truth', action='store_true', help='judge by the true depth of images that have it, not by withheld points'
+    )
+    truth.add_argument(
+        '--perfect',
+        action='store_true',
+        help='judge the true depth of images that have it by withheld points, too: as a method that makes no error',
     )
 
 
@@ -43,10 +56,11 @@ def run(arguments: argparse.Namespace) -> None:
         samples = [read_frame(folder) for folder in read_split(Path(arguments.frames[0]), arguments.frames[1])]
     else:
         _, samples, _ = read_data(load(arguments.config), arguments.data)
-    if arguments.truth:
+    if arguments.truth or arguments.perfect:
         samples = [sample for sample in samples if sample.truth is not None and len(sample.ring)]
         if not samples:
-            raise SettingsError('--truth: no image with lidar has true depth; leave it out, or name other images')
+            asked = '--truth' if arguments.truth else '--perfect'
+            raise SettingsError(f'{asked}: no image with lidar has true depth; leave it out, or name other images')
     estimators: dict[str, Estimator] = {name: create_estimator(Settings(), name) for name in arguments.methods}
     learned = {str(path): NetworkEstimator.of(load_checkpoint(path)[0]) for path in arguments.checkpoints}
     print(f'{len(samples)} images')
@@ -54,17 +68,27 @@ def run(arguments: argparse.Namespace) -> None:
     for thinning in arguments.thinning:
         # Without lidar only a network has an answer.
         methods = learned if thinning == 0 else {**estimators, **learned}
-        sums = {name: np.zeros(NUM_SUMS) for name in methods}
+        sums = {name: np.zeros(NUM_SUMS) for name in (*methods, *([_PERFECT] if arguments.perfect else ()))}
         for case in Cases(samples, [thinning]):
             judge = case.sample.true_points() if arguments.truth else case.withheld
             results = {name: method.estimate(case.sample.frame(), case.given) for name, method in methods.items()}
+            if arguments.perfect:
+                results[_PERFECT] = case.sample.truth, np.full_like(case.sample.truth, _NO_STD)
             known = np.logical_and.reduce([np.isfinite(depth) for depth, _ in results.values()])
             for name, (depth, std) in results.items():
                 sums[name] += score(np.where(known, depth, np.nan), std, judge)
         for name, total in sums.items():
             values = figures({thinning: total})
-            share = f'1/{thinning}' if thinning else 'none'
+            share = 'none' if thinning == 0 else f'{100 * thinning:g} %' if thinning < 1 else f'1/{thinning}'
             print(
                 f'{share:>8} {name:<40}' + ''.join(f'{values[f"{key}_{thinning}"]:>16.3f}' for key in _COLUMNS),
                 flush=True,
             )
+
+
+def thinning_of(text: str) -> float:
+    """Read one value of ``--thinning``."""
+    value = float(text)
+    if value < 0 or not math.isfinite(value) or (value > 1 and not value.is_integer()):
+        raise argparse.ArgumentTypeError(f'{text!r}, expected 0, a share of the points below 1, or a whole number')
+    return int(value) if value.is_integer() else value

@@ -86,16 +86,18 @@ def fit(
             f'{len(validation)} validation images, with rings to thin out in {len(cases)} cases, are too few; name '
             'more in data.validation or data.held_out'
         )
-    if settings.loss.teacher and not settings.network.teacher:
-        raise SettingsError('loss.teacher has a weight and there is no teacher; name its checkpoint in network.teacher')
-    network, teacher = _networks(settings.network, data)
-    system = system_class(network, settings, cases, teacher)
+    if settings.loss.teacher and not settings.network.teachers:
+        raise SettingsError(
+            'loss.teacher has a weight and there is no teacher; name its checkpoint in network.teachers'
+        )
+    network, teachers = _networks(settings.network, data)
+    system = system_class(network, settings, cases, teachers)
     precision = _precision(settings.run.precision)
     described = to_nested(settings)
     described['run']['precision'] = precision
     # Checkpoints travel; folders of the machine that made them do not.
-    for name in ('start', 'teacher'):
-        described['network'][name] = Path(described['network'][name]).name
+    described['network']['start'] = Path(settings.network.start).name
+    described['network']['teachers'] = [Path(name).name for name in settings.network.teachers]
     facts = {
         'training': {'system': system_class.__name__, 'settings': described},
         'data': fingerprints,
@@ -169,18 +171,18 @@ def fit(
     return out / 'best.safetensors'
 
 
-def _networks(settings: NetworkSettings, data: Path) -> tuple[DepthNet, DepthNet | None]:
-    """The network to train, and its teacher, if it has one."""
+def _networks(settings: NetworkSettings, data: Path) -> tuple[DepthNet, list[DepthNet]]:
+    """The network to train, and its teachers."""
     # Convolutions in low precision are several times as fast in this layout, on CPUs as on GPUs.
     layout = torch.channels_last
-    teacher = load_checkpoint(data / settings.teacher)[0].to(memory_format=layout) if settings.teacher else None
+    teachers = [load_checkpoint(data / path)[0].to(memory_format=layout) for path in settings.teachers]
     if settings.start:
         network = load_checkpoint(data / settings.start)[0]
     else:
         network = DepthNet(settings.size, settings.encoder, settings.pretrained)
-        if teacher is not None:
-            _inherit(network, teacher)
-    return network.train().to(memory_format=layout), teacher
+        if teachers:
+            _inherit(network, teachers[0])
+    return network.train().to(memory_format=layout), teachers
 
 
 def _inherit(network: DepthNet, teacher: DepthNet) -> None:

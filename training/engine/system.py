@@ -15,6 +15,7 @@ from torch import Tensor
 
 from depth_ros.errors import SettingsError, TrainingError
 from depth_ros.networks.depth_net import DepthNet, Prediction
+from depth_ros.networks.efficientnet_lite import EfficientNetLite
 from depth_ros_training.engine.validation import NUM_SUMS, Case, figures, score, std_correction
 from depth_ros_training.settings import TrainingSettings
 
@@ -24,18 +25,18 @@ class DepthSystem(lightning.LightningModule):
 
     Attributes:
         uses_others: whether batches are to hold the other images of the samples (see ``ViewDataset``).
-        teacher: the network that this one is to be like, if there is one.
+        teachers: the networks that this one is to be like, if there are any.
     """
 
     uses_others = False
 
     def __init__(
-        self, network: DepthNet, settings: TrainingSettings, cases: Sequence[Case], teacher: DepthNet | None = None
+        self, network: DepthNet, settings: TrainingSettings, cases: Sequence[Case], teachers: Sequence[DepthNet] = ()
     ) -> None:
-        """Take a network to train, what to validate it on, and the network that it is to be like, if any."""
+        """Take a network to train, what to validate it on, and the networks that it is to be like, if any."""
         super().__init__()
         self.network = network
-        self.teacher = None if teacher is None else teacher.requires_grad_(False)
+        self.teachers = torch.nn.ModuleList(teachers).requires_grad_(False)
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         self.register_buffer('updates', torch.zeros((), dtype=torch.int64))
         self._settings = settings
@@ -45,11 +46,26 @@ class DepthSystem(lightning.LightningModule):
         # Several processes wait for the gradient of every parameter that is to be trained.
         network.coarse_heads.requires_grad_('coarse' in self._weights)
         network.sky.requires_grad_('sky' in self._weights)
+        self._published = self._thaw(settings.optimizer.encoder_rate)
         self._freeze(settings.optimizer.only)
         self._views: list[int] = []
         self._sums: dict[int, np.ndarray] = {}
         # Set by each validation; checkpoints are written with it, training goes on without.
         self.std_correction = 1.0
+
+    def _thaw(self, rate: float) -> list[torch.nn.Parameter]:
+        """Let the published layers of the encoder be trained, if they are to have a learning rate."""
+        if not rate:
+            return []
+        if not isinstance(self.network.backbone, EfficientNetLite):
+            raise SettingsError(
+                f'optimizer.encoder_rate is {rate}, but encoder {self.network.encoder_name!r} has no layers that are '
+                'frozen; set it to 0'
+            )
+        published = self.network.backbone.published()
+        for value in published:
+            value.requires_grad_(True)
+        return published
 
     def _freeze(self, only: Sequence[str]) -> None:
         """Train nothing but the layers whose names start with one of ``only``, if there is any."""
@@ -71,10 +87,11 @@ class DepthSystem(lightning.LightningModule):
         return self.network(batch['image'], batch['rays'], batch['guide'])
 
     def taught(self, batch: dict[str, Any]) -> Tensor:
-        """(B, 1, H, W) log depth / scale that the teacher says for the images of a batch."""
+        """(B, 1, H, W) log depth / scale that the teachers say, in the mean, for the images of a batch."""
+        given = batch['image'], batch['rays'], batch['guide']
         with torch.no_grad():
             # As the network itself is run here: while training nothing limits its corrections.
-            return self.teacher.train()(batch['image'], batch['rays'], batch['guide']).log_depth
+            return torch.stack([teacher.train()(*given).log_depth for teacher in self.teachers]).mean(0)
 
     def loss_weights(self) -> dict[str, float]:
         """Weights of the losses in this step; those of the settings unless a system has a schedule."""
@@ -168,14 +185,22 @@ class DepthSystem(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a warm-up, a constant part and a linear decay: longer runs share the first part."""
         settings, run = self._settings.optimizer, self._settings.run
-        trained = [value for value in self.network.parameters() if value.requires_grad]
-        matrices = [value for value in trained if value.ndim > 1]
-        others = [value for value in trained if value.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{'params': matrices, 'weight_decay': settings.weight_decay}, {'params': others, 'weight_decay': 0.0}],
-            lr=settings.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        published = {id(value) for value in self._published}
+        groups = []
+        for rate, of_published in ((1.0, False), (settings.encoder_rate, True)):
+            trained = [
+                value
+                for value in self.network.parameters()
+                if value.requires_grad and (id(value) in published) == of_published
+            ]
+            matrices = [value for value in trained if value.ndim > 1]
+            others = [value for value in trained if value.ndim <= 1]
+            groups += [
+                {'params': values, 'weight_decay': decay, 'lr': rate * settings.learning_rate}
+                for values, decay in ((matrices, settings.weight_decay), (others, 0.0))
+                if values
+            ]
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         decay_steps = max(settings.decay_share * run.steps, 1.0)
 
         def factor(step: int) -> float:

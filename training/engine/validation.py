@@ -13,7 +13,7 @@ from depth_ros.types import SparseDepth
 from depth_ros_training.data.sample import Sample
 from depth_ros_training.data.views import whole_view
 
-# Every k-th ring is given; 0 = no lidar at all.
+# Every k-th ring is given; 0 = no lidar at all; below 1 (in no training, but in ``score``) a share of the points.
 THINNINGS = (2, 4, 8, 16, 0)
 # Sums over points; behind them shares of each image, a histogram of error / deviation in bins of equal width of the
 # logarithm. Images count alike there: exact truth, of every pixel, would outvote what judges recordings.
@@ -30,7 +30,7 @@ class Case:
 
     Attributes:
         sample: the image.
-        thinning: every k-th ring is given, 0 = none.
+        thinning: every k-th ring is given, 0 = none; below 1, that share of the points.
         input: input of the network.
         given: points given.
         withheld: the other points, as far as the image shows them.
@@ -38,7 +38,7 @@ class Case:
     """
 
     sample: Sample
-    thinning: int
+    thinning: float
     input: NetworkInput
     given: SparseDepth
     withheld: SparseDepth
@@ -55,7 +55,7 @@ class Cases(Sequence):
     """All cases of the validation samples, made when asked for."""
 
     def __init__(
-        self, samples: Sequence[Sample], thinnings: Sequence[int] = THINNINGS, by_truth: bool = False
+        self, samples: Sequence[Sample], thinnings: Sequence[float] = THINNINGS, by_truth: bool = False
     ) -> None:
         """Take samples; those whose lidar has no rings are left out, and so are thinnings that leave no point of it."""
         self._by_truth = by_truth
@@ -76,8 +76,10 @@ class Cases(Sequence):
         return Case(sample, thinning, *whole_view(sample, given), self._by_truth)
 
 
-def _given(sample: Sample, thinning: int) -> np.ndarray:
-    """(M,) bool, every k-th ring."""
+def _given(sample: Sample, thinning: float) -> np.ndarray:
+    """(M,) bool, every k-th ring, or a share of the points, which are the same each time."""
+    if thinning < 1:
+        return np.random.default_rng(0).random(len(sample.ring)) < thinning
     return sample.ring % thinning == thinning // 2
 
 

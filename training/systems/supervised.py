@@ -38,7 +38,7 @@ class SupervisedSystem(DepthSystem):
             'coverage': coverage_quantile(prediction.log_depth, prediction.log_std, target, self._margin(batch)),
             'sky': sky_cross_entropy(prediction.sky, batch['sky']),
         }
-        if self.teacher is not None and 'teacher' in self._weights:
+        if self.teachers and 'teacher' in self._weights:
             losses['teacher'] = teacher_l1(prediction.log_depth, self.taught(batch))
         return losses
 
