@@ -354,6 +354,7 @@ def test_true_depth_is_scored_by_points_where_that_is_asked_for(data, capsys, mo
     depth, _ = create_estimator(Settings(), 'linear').estimate(sample.frame(), case.given)
     at, points = (case.withheld.row, case.withheld.column), case.withheld.depth
     known = np.isfinite(depth[at]) & np.isfinite(truth[at]) & (points <= 80)
+    assert rows['true depth'][3:] == ['nan', 'nan']
     assert float(rows['true depth'][0]) == pytest.approx(np.abs(points - 10)[known].mean(), abs=1e-3)
     assert float(rows['linear'][0]) == pytest.approx(np.abs(points - depth[at])[known].mean(), abs=1e-3)
 

@@ -20,7 +20,6 @@ from depth_ros_training.engine.validation import NUM_SUMS, THINNINGS, Cases, fig
 from depth_ros_training.settings import load
 
 _PERFECT = 'true depth'
-_NO_STD = np.finfo(np.float32).tiny  # metres; errors are divided by it
 _COLUMNS = ('mae', 'rmse', 'abs_rel', 'within_1_sigma', 'within_2_sigma')
 
 
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
             judge = case.sample.true_points() if arguments.truth else case.withheld
             results = {name: method.estimate(case.sample.frame(), case.given) for name, method in methods.items()}
             if arguments.perfect:
-                results[_PERFECT] = case.sample.truth, np.full_like(case.sample.truth, _NO_STD)
+                results[_PERFECT] = case.sample.truth, np.full_like(case.sample.truth, np.nan)
             known = np.logical_and.reduce([np.isfinite(depth) for depth, _ in results.values()])
             for name, (depth, std) in results.items():
                 sums[name] += score(np.where(known, depth, np.nan), std, judge)

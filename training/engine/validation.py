@@ -88,7 +88,7 @@ def score(depth: np.ndarray, std: np.ndarray, withheld: SparseDepth) -> np.ndarr
 
     Args:
         depth: (H, W) float32 metres, NaN = unknown.
-        std: (H, W) float32 metres.
+        std: (H, W) float32 metres, NaN = unknown.
         withheld: the points.
 
     Returns:
@@ -150,7 +150,7 @@ def figures(sums: dict[int, np.ndarray], factor: float = 1.0) -> dict[str, float
         count = total[COUNT] or np.nan  # no figure where there was nothing to score
         mae, rmse = total[ABS] / count, np.sqrt(total[SQUARED] / count)
         shares = [np.nan, np.nan]
-        if total[COUNT]:
+        if total[_HISTOGRAM:].any():
             shares = np.interp(np.log([factor, 2 * factor]), np.log(_RATIOS), _below(total[_HISTOGRAM:]))
         values |= {
             f'mae_{thinning}': mae,
