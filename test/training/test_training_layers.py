@@ -137,3 +137,11 @@ def test_the_published_layers_of_an_encoder_are_trained_at_the_rate_that_is_set(
 def test_a_rate_for_layers_that_an_encoder_does_not_have_is_refused(data):
     with pytest.raises(SettingsError, match=r"encoder_rate is 0\.5, but encoder 'conv' has no layers"):
         fit(SupervisedSystem, settings_of(data, optimizer__encoder_rate=0.5), data, data / 'out', progress=False)
+
+
+def test_a_rate_for_layers_that_are_left_out_is_refused(data):
+    settings = settings_of(
+        data, network__encoder='efficientnet_lite0', optimizer__encoder_rate=0.5, optimizer__only=['head']
+    )
+    with pytest.raises(SettingsError, match=r'encoder_rate is for layers that optimizer\.only leaves out'):
+        fit(SupervisedSystem, settings, data, data / 'out', progress=False)

@@ -46,26 +46,25 @@ class DepthSystem(lightning.LightningModule):
         # Several processes wait for the gradient of every parameter that is to be trained.
         network.coarse_heads.requires_grad_('coarse' in self._weights)
         network.sky.requires_grad_('sky' in self._weights)
-        self._published = self._thaw(settings.optimizer.encoder_rate)
+        for value in self._published():
+            value.requires_grad_(True)
         self._freeze(settings.optimizer.only)
         self._views: list[int] = []
         self._sums: dict[int, np.ndarray] = {}
         # Set by each validation; checkpoints are written with it, training goes on without.
         self.std_correction = 1.0
 
-    def _thaw(self, rate: float) -> list[torch.nn.Parameter]:
-        """Let the published layers of the encoder be trained, if they are to have a learning rate."""
+    def _published(self) -> set[torch.nn.Parameter]:
+        """Weights of the encoder that have a learning rate of their own; none while they stay as they are."""
+        rate = self._settings.optimizer.encoder_rate
         if not rate:
-            return []
+            return set()
         if not isinstance(self.network.backbone, EfficientNetLite):
             raise SettingsError(
                 f'optimizer.encoder_rate is {rate}, but encoder {self.network.encoder_name!r} has no layers that are '
                 'frozen; set it to 0'
             )
-        published = self.network.backbone.published()
-        for value in published:
-            value.requires_grad_(True)
-        return published
+        return set(self.network.backbone.published())
 
     def _freeze(self, only: Sequence[str]) -> None:
         """Train nothing but the layers whose names start with one of ``only``, if there is any."""
@@ -77,6 +76,11 @@ class DepthSystem(lightning.LightningModule):
         for name, value in self.network.named_parameters():
             if not name.startswith(tuple(only)):
                 value.requires_grad_(False)
+        if self._settings.optimizer.encoder_rate and not any(value.requires_grad for value in self._published()):
+            raise SettingsError(
+                'optimizer.encoder_rate is for layers that optimizer.only leaves out; set it to 0, or name backbone '
+                'there'
+            )
 
     def losses(self, prediction: Prediction, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Losses by the names of ``LossSettings``, before weighting."""
@@ -185,21 +189,17 @@ class DepthSystem(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a warm-up, a constant part and a linear decay: longer runs share the first part."""
         settings, run = self._settings.optimizer, self._settings.run
-        published = {id(value) for value in self._published}
-        groups = []
-        for rate, of_published in ((1.0, False), (settings.encoder_rate, True)):
-            trained = [
-                value
-                for value in self.network.parameters()
-                if value.requires_grad and (id(value) in published) == of_published
-            ]
-            matrices = [value for value in trained if value.ndim > 1]
-            others = [value for value in trained if value.ndim <= 1]
-            groups += [
-                {'params': values, 'weight_decay': decay, 'lr': rate * settings.learning_rate}
-                for values, decay in ((matrices, settings.weight_decay), (others, 0.0))
-                if values
-            ]
+        published = self._published()
+        trained = [value for value in self.network.parameters() if value.requires_grad]
+        groups = [
+            {
+                'params': [v for v in trained if (v.ndim > 1) == is_matrix and (v in published) == is_published],
+                'weight_decay': settings.weight_decay if is_matrix else 0.0,
+                'lr': settings.learning_rate * (settings.encoder_rate if is_published else 1.0),
+            }
+            for is_published in ((False, True) if published else (False,))
+            for is_matrix in (True, False)
+        ]
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         decay_steps = max(settings.decay_share * run.steps, 1.0)
 
