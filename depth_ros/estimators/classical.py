@@ -77,8 +77,8 @@ class ClassicalEstimator:
         return depth, std
 
 
-# What LLVM may do to floating point here; NaN keeps its meaning.
-_FASTMATH = {'contract', 'reassoc', 'arcp', 'nsz'}
+# What LLVM may do to floating point here, as in ``planes``; NaN keeps its meaning.
+_FASTMATH = {'contract', 'reassoc', 'nsz'}
 
 
 @njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)

@@ -35,6 +35,10 @@ _MIN_MEAN_STEP = 1.0
 _NO_WEIGHT = 1e-20
 # Stands for 0 where there is no sample: what decays to 0 passes through numbers that processors are slow with.
 _NEXT_TO_NOTHING = 1e-30
+# What LLVM may do to floating point here. No estimates of reciprocals and roots ('arcp', 'afn'): only vector code has
+# them, and whether a loop over short rows runs as such depends on where its arrays lie in memory. The same frame is to
+# give the same depth to the last bit.
+_FASTMATH = {'contract', 'reassoc', 'nsz', 'nnan', 'ninf'}
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +217,7 @@ def _find_near(p, start, neighbors, seen, found):
     return min(size, _MAX_NEIGHBORS)
 
 
-@njit(nogil=True, cache=True, error_model='numpy', fastmath=True)
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _fit_planes(u, v, depth, start, neighbors):
     count = len(u)
     slopes = np.empty((count, 2), np.float32)
@@ -283,7 +287,7 @@ def _scatter(u, v, depth, row, column, slopes, agreement, step, height, width):
     return planes
 
 
-@njit(nogil=True, cache=True, error_model='numpy', fastmath=True)
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _steps(channels):
     """Square of the step of colour to the next cell across and down, scaled to three channels; mean size of both."""
     height, width = channels[0].shape
@@ -307,7 +311,7 @@ def _steps(channels):
     return across, down, total / (2 * height * width)
 
 
-@njit(nogil=True, cache=True, error_model='numpy', fastmath=True)
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _to_links(squares, factor):
     """Turn squares of steps into links, in place."""
     for r in range(squares.shape[0]):
@@ -315,7 +319,7 @@ def _to_links(squares, factor):
             squares[r, c] = np.float32(1.0) / (np.float32(1.0) + factor * squares[r, c])
 
 
-@njit(nogil=True, cache=True, error_model='numpy', fastmath=True)
+@njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
 def _smooth_down(planes, links, strength, scratch):
     """Solve (1 + strength L) x = planes in every column, L the Laplacian weighted by the links; in place.
 
