@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -370,6 +371,18 @@ def test_a_score_without_images_is_refused(capsys):
     with pytest.raises(SystemExit, match='2'):
         main(['score', 'best.safetensors'])
     assert 'one of the arguments --config --frames is required' in capsys.readouterr().err
+
+
+def test_a_killed_process_of_the_loader_is_one_clear_line(data, monkeypatch):
+    own = os.getpid()
+
+    def killed(*_):
+        assert os.getpid() != own
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(ViewDataset, '_view', killed)
+    with pytest.raises(TrainingError, match=r'^a process that prepares samples was killed.*lower data\.workers'):
+        fit(SupervisedSystem, settings_of(data, data__workers=1), data, data / 'out', progress=False)
 
 
 def test_every_training_configuration_loads():

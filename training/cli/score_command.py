@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
     estimators: dict[str, Estimator] = {name: create_estimator(Settings(), name) for name in arguments.methods}
     learned = {str(path): NetworkEstimator.of(load_checkpoint(path)[0]) for path in arguments.checkpoints}
     print(f'{len(samples)} images')
-    print(f'{"rings":>8} {"method":<40}' + ''.join(f'{name:>16}' for name in _COLUMNS))
+    width = max(len(name) for name in (*estimators, *learned, _PERFECT))
+    print(f'{"rings":>8} {"method":<{width}}' + ''.join(f'{name:>16}' for name in _COLUMNS))
     for thinning in arguments.thinning:
         # Without lidar only a network has an answer.
         methods = learned if thinning == 0 else {**estimators, **learned}
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
             values = figures({thinning: total})
             share = 'none' if thinning == 0 else f'{100 * thinning:g} %' if thinning < 1 else f'1/{thinning}'
             print(
-                f'{share:>8} {name:<40}' + ''.join(f'{values[f"{key}_{thinning}"]:>16.3f}' for key in _COLUMNS),
+                f'{share:>8} {name:<{width}}' + ''.join(f'{values[f"{key}_{thinning}"]:>16.3f}' for key in _COLUMNS),
                 flush=True,
             )
 

@@ -58,7 +58,8 @@ def fit(
 
     Raises:
         SettingsError: settings that do not go together.
-        TrainingError: ``out`` holds a run with other settings or on other data, or the loss is not finite.
+        TrainingError: ``out`` holds a run with other settings or on other data, the loss is not finite, or a process
+            that prepares samples was killed.
         RecordingError: data cannot be read.
         OutputError: ``out`` cannot be written.
     """
@@ -168,6 +169,14 @@ def fit(
         except SystemExit as stop:
             # How Lightning ends on Ctrl-C.
             raise KeyboardInterrupt from stop
+        except RuntimeError as error:
+            # What torch says of it has no class of its own.
+            if 'DataLoader worker' not in str(error):
+                raise
+            raise TrainingError(
+                'a process that prepares samples was killed, most often for want of memory; lower data.workers, and '
+                'the run goes on at its last epoch'
+            ) from error
     return out / 'best.safetensors'
 
 
