@@ -45,6 +45,8 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	ln -sfn $(abspath $(DATA))/splits.json $(abspath $(DATA))/multi_place $(abspath $(DATA))/rgbd $(WORK)/
 	$(VENV)/bin/depth_ros_training simulate --out $(WORK)/bags --seed 1000 --drives 332 --frames 5 --camera-rate 1 --width 640 --height 192 --lidar-field camera
 	test -d $(WORK)/simulated || $(VENV)/bin/depth_ros_training cache $(WORK)/bags/* --out $(WORK)/simulated
+	$(VENV)/bin/depth_ros_training simulate --out $(WORK)/bags_large --seed 2000 --drives 160 --frames 5 --camera-rate 1 --width 960 --height 320 --lidar-field camera
+	test -d $(WORK)/simulated_large || $(VENV)/bin/depth_ros_training cache $(WORK)/bags_large/* --out $(WORK)/simulated_large
 	$(VENV)/bin/depth_ros_training simulate --out $(WORK)/worlds --seed 8000 --drives 9 --frames 5 --camera-rate 1 --width 960 --height 320
 	test -d $(WORK)/simulated_val || $(VENV)/bin/depth_ros_training cache $(WORK)/worlds/* --out $(WORK)/simulated_val
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_start.yaml --data $(WORK) --out $(WORK)/start
@@ -53,9 +55,12 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/faster
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/less_lidar --set network.start=faster/last.safetensors --set view.scattered=0.2 --set view.no_lidar=0.15 --set optimizer.learning_rate=0.0005 --set run.steps=16000 --set run.seed=1
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/held_back --set network.start=less_lidar/last.safetensors --set view.scattered=0.2 --set view.no_lidar=0.15 --set loss.correction=1.0 --set optimizer.learning_rate=0.0004 --set optimizer.decay_share=0.8 --set run.steps=3800 --set run.seed=2
-	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_sky.yaml --data $(WORK) --out $(WORK)/sky
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_deviation.yaml --data $(WORK) --out $(WORK)/deviation
-	$(VENV)/bin/depth_ros export $(WORK)/deviation/last.safetensors --out $(WORK)/depth_net_small.safetensors
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/more_drives --set network.start=deviation/last.safetensors --set 'network.teachers=[mean.safetensors,held_back/last.safetensors]' --set loss.teacher=2.0 --set 'optimizer.only=[lidar_stem,encoder,decoder,hidden,head,coarse_heads]' --set optimizer.encoder_rate=0.0 --set optimizer.learning_rate=0.0005 --set run.steps=9000 --set run.steps_per_epoch=1500 --set run.seed=5
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/features_start --set network.start=more_drives/last.safetensors --set 'network.teachers=[mean.safetensors,held_back/last.safetensors]' --set optimizer.encoder_rate=0.3 --set optimizer.learning_rate=0.0005 --set run.steps=5500 --set run.steps_per_epoch=1100 --set run.seed=6
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/features
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_sky.yaml --data $(WORK) --out $(WORK)/sky
+	$(VENV)/bin/depth_ros export $(WORK)/sky/last.safetensors --out $(WORK)/depth_net_small.safetensors
 	$(VENV)/bin/depth_ros export $(WORK)/depth_net_small.safetensors --out $(WORK)/depth_net_small.onnx
 
 lint: $(VENV)/installed  ## what CI holds the style to

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -395,8 +396,11 @@ def test_every_training_configuration_loads():
 
 def test_the_stages_of_make_weights_start_from_what_those_before_them_write():
     written = set()
-    for line in (ROOT / 'Makefile').read_text().replace('$(WORK)/', '').splitlines():
-        words = line.split()
+    commands = (ROOT / 'Makefile').read_text().replace('$(WORK)/', '').partition('\nweights:')[2].partition('\n\n')[0]
+    for line in commands.splitlines():
+        words = shlex.split(line.rpartition('||')[2])
+        if words[1:2] == ['cache']:
+            written.add(words[words.index('--out') + 1])
         if words[1:2] == ['mean']:
             assert words[2] in written
             assert words[3] in written
@@ -405,6 +409,8 @@ def test_the_stages_of_make_weights_start_from_what_those_before_them_write():
             changes = dict(change(text) for at, text in enumerate(words) if words[at - 1] == '--set')
             settings = load(ROOT / words[words.index('--config') + 1], changes)
             assert {settings.network.start, *settings.network.teachers} - {''} <= written
+            named = [text.split() for text in (*settings.data.sources, *settings.data.validation)]
+            assert {path for _, kind, path, *_ in named if kind == 'samples'} <= written
             out = words[words.index('--out') + 1]
             assert f'{out}/last.safetensors' not in written
             written |= {f'{out}/{which}.safetensors' for which in ('best', 'last')}
