@@ -350,7 +350,8 @@ def test_true_depth_is_scored_by_points_where_that_is_asked_for(data, capsys, mo
     )
     command = ['score', '--config', str(data / 'config.yaml'), '--methods', 'linear', '--perfect', '--thinning', '0.8']
     assert main(command) == 0
-    rows = {line[9:49].strip(): line[49:].split() for line in capsys.readouterr().out.splitlines() if '80 %' in line}
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if '80 %' in line]
+    rows = {' '.join(words[2:-5]): words[-5:] for words in lines}
     (case,) = Cases([sample], [0.8])
     assert len(case.given) == pytest.approx(4 * len(case.withheld), rel=0.2)
     depth, _ = create_estimator(Settings(), 'linear').estimate(sample.frame(), case.given)
