@@ -188,6 +188,7 @@ def test_where_exact_truth_has_no_depth_there_is_the_sky(exact, flip):
     truth = np.full((64, 128), 20.0, np.float32)
     truth[:30, :50] = np.nan
     truth[40:, 100:] = 300.0  # farther than what judges, but there
+    truth[40:, :30] = np.inf  # farther than a dataset can say
     image, none = np.zeros((64, 128, 3), np.uint8), np.zeros(0, np.int16)
     camera = Camera(128, 64, 100.0, 100.0, 63.5, 31.5)
     sample = Sample('street', 'street', image, camera, empty_points(), none, truth, exact=exact)
@@ -195,6 +196,8 @@ def test_where_exact_truth_has_no_depth_there_is_the_sky(exact, flip):
     view = make_view(sample, (64, 128), settings, np.random.default_rng(0))
     sky = np.isnan(truth[:, ::-1] if flip else truth).astype(np.float32)
     np.testing.assert_array_equal(view.sky, sky if exact else np.full_like(sky, np.nan))
+    assert not np.isinf(view.target).any()
+    assert sample.true_points().depth.max() == 300
 
 
 def test_shade_falls_on_images_alone():

@@ -15,7 +15,14 @@ from depth_ros_training.data import accumulation
 from depth_ros_training.data import dataset as dataset_module
 from depth_ros_training.data.accumulation import SweepWindow, draw, drop_contradicted, drop_covered
 from depth_ros_training.data.agreement import EdgeAgreement
-from depth_ros_training.data.dataset import decode_depth, encode_depth, read_depth, write_depth
+from depth_ros_training.data.dataset import (
+    decode_depth,
+    decode_truth,
+    encode_depth,
+    encode_truth,
+    read_depth,
+    write_depth,
+)
 from depth_ros_training.data.splits import SplitOptions, assign_splits
 from depth_ros_training.data.sweep_kernels import into_image, range_image, ring_spacing, to_middle
 
@@ -56,6 +63,9 @@ def test_depth_survives_16_bits():
     back = decode_depth(encode_depth(depth))
     np.testing.assert_allclose(back[0], depth[0], atol=1 / 512)
     assert np.isnan(back[1]).all()
+    exact = decode_truth(encode_truth(depth))
+    np.testing.assert_array_equal(exact[0], back[0])
+    np.testing.assert_array_equal(exact[1], np.array([np.nan, np.inf, np.inf, np.inf], np.float32))
 
 
 def frames_of(count, rate=10.0):

@@ -29,7 +29,7 @@ from depth_ros_training.data.companions import PartnerImages, find_partner
 from depth_ros_training.data.dataset import (
     NO_OVERLAP,
     camera_entry,
-    encode_depth,
+    encode_truth,
     matrix_entry,
     write_depth,
     write_image,
@@ -282,7 +282,7 @@ class Chunks:
         truth = None if self._truth is None else self._truth.depth_at(frame.stamp_ns)
         if truth is not None and truth.shape == shape:
             path = folder / 'truth' / 'image_02' / f'{name}.png'
-            write_depth(path, encode_depth(truth))
+            write_depth(path, encode_truth(truth))
             entry['truth'] = self._relative(path)
             if accumulated is not None:
                 entry['filter'] = _judge(accumulated, truth)

@@ -7,7 +7,7 @@ A folder per recording::
     RECORDING/proj_depth/velodyne_raw/image_02/0000000012.png   the sweep of the moment, 16 bit: metres * 256
     RECORDING/proj_depth/groundtruth/image_02/0000000012.png    the sweeps around it, less what moved or is hidden
     RECORDING/points/0000000012.npz                             the sweep: sub-pixel positions, rings, hidden points
-    RECORDING/truth/image_02/0000000012.png                     exact depth, of simulated recordings
+    RECORDING/truth/image_02/0000000012.png                     exact depth, of simulated recordings; 65535 = farther
     RECORDING/calib_cam_to_cam.txt, calib_velo_to_cam.txt, poses.txt, image_02/timestamps.txt
 
 ``index.jsonl`` names it all: a line for the dataset, then one per frame. It is written last.
@@ -79,6 +79,23 @@ def _steps(depth):
     return result
 
 
+def encode_truth(depth: np.ndarray) -> np.ndarray:
+    """Exact depth as ``encode_depth`` gives it, but with 65535 where it does not fit.
+
+    Where exact depth is unknown there is no surface, only the sky; mountains are not that.
+    """
+    steps = encode_depth(depth)
+    steps[depth >= np.float32(MAX_STEPS / DEPTH_SCALE)] = MAX_STEPS
+    return steps
+
+
+def decode_truth(steps: np.ndarray) -> np.ndarray:
+    """Inverse of ``encode_truth``: (H, W) float32 metres, NaN = no surface, inf = farther than fits (REP 117)."""
+    depth = decode_depth(steps)
+    depth[steps == MAX_STEPS] = np.inf
+    return depth
+
+
 def decode_depth(steps: np.ndarray) -> np.ndarray:
     """Inverse of ``encode_depth``: (H, W) float32 metres, NaN = unknown."""
     depth = steps.astype(np.float32) / np.float32(DEPTH_SCALE)
@@ -91,7 +108,7 @@ def write_depth(path: Path, steps: np.ndarray) -> None:
 
     Args:
         path: the file.
-        steps: (H, W) uint16 as of ``encode_depth``.
+        steps: (H, W) uint16 as of ``encode_depth`` or ``encode_truth``.
 
     Raises:
         OutputError: it cannot be written.
@@ -329,7 +346,8 @@ class DatasetFolder(Sequence):
         truth = None
         name = 'truth' if self._exact else 'groundtruth'
         if name in entry:
-            truth = read_depth(self.index.folder / entry[name], camera.shape)
+            steps = _read_steps(self.index.folder / entry[name], camera.shape)
+            truth = decode_truth(steps) if self._exact else decode_depth(steps)
         if truth is not None and not self._exact:
             # It holds the points of the sweep as well, and of those each may either be given or judge.
             row, column = (np.floor(values + np.float32(0.5)).astype(np.int64) for values in (points.v, points.u))
@@ -389,6 +407,10 @@ def read_depth(path: Path, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         RecordingError: missing, damaged, or of another size or kind.
     """
+    return decode_depth(_read_steps(path, shape))
+
+
+def _read_steps(path: Path, shape: tuple[int, int]) -> np.ndarray:
     steps = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if steps is None or steps.dtype != np.uint16 or steps.shape != shape:
         what = 'missing or damaged' if steps is None else f'{steps.dtype} {steps.shape}'
@@ -396,7 +418,7 @@ def read_depth(path: Path, shape: tuple[int, int]) -> np.ndarray:
             f'depth image {str(path)!r} is {what}, expected uint16 {shape}; delete it and prepare the dataset '
             'again, which makes it anew'
         )
-    return decode_depth(steps)
+    return steps
 
 
 def read_points(path: Path) -> tuple[ProjectedPoints, np.ndarray]:

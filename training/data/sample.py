@@ -70,7 +70,8 @@ class Sample:
         camera: model of the camera.
         points: lidar points inside the image; none where a virtual lidar is to be drawn from ``truth``.
         ring: (M,) int16 beam of each point, ``UNKNOWN_RING`` where the lidar names none.
-        truth: (H, W) float32 metres, NaN = unknown; None where nothing but the lidar says anything.
+        truth: (H, W) float32 metres, NaN = unknown, inf = too far to be stored; None where nothing but the lidar says
+            anything.
         metric: False where depths are known up to a factor only.
         others: the same scene from elsewhere, for self-supervision. Transforms are in metres.
         exact: True where ``truth`` is what each pixel shows, without error, as a simulation knows it. Then it judges,
@@ -111,7 +112,8 @@ class Sample:
 
     def true_points(self) -> SparseDepth:
         """Return the known part of ``truth`` as measurements without error; nothing where there is none."""
-        return SparseDepth.from_image(np.zeros(self.camera.shape, np.float32) if self.truth is None else self.truth)
+        known = np.zeros(self.camera.shape, np.float32) if self.truth is None else self.truth
+        return SparseDepth.from_image(np.where(np.isinf(known), np.float32(np.nan), known))
 
 
 def empty_points() -> ProjectedPoints:
