@@ -204,6 +204,18 @@ class Pose:
     child_frame_id: str
 
 
+def holding_pixel(place: np.ndarray) -> np.ndarray:
+    """Column or row of the pixels that hold points: pixel i reaches from i - 0.5 to i + 0.5, which is in the next one.
+
+    Args:
+        place: (M,) float32 columns or rows, in pixels.
+
+    Returns:
+        (M,) int32.
+    """
+    return np.floor(place + np.float32(0.5)).astype(np.int32)
+
+
 @dataclass(frozen=True, eq=False)
 class SparseDepth:
     """Lidar points as one camera sees them: at most one per pixel, none hidden.
@@ -234,12 +246,12 @@ class SparseDepth:
     @property
     def column(self) -> np.ndarray:
         """(M,) int32 column of the pixel that holds each point."""
-        return np.floor(self.u + np.float32(0.5)).astype(np.int32)
+        return holding_pixel(self.u)
 
     @property
     def row(self) -> np.ndarray:
         """(M,) int32 row of the pixel that holds each point."""
-        return np.floor(self.v + np.float32(0.5)).astype(np.int32)
+        return holding_pixel(self.v)
 
     @classmethod
     def from_image(cls, depth: np.ndarray) -> SparseDepth:

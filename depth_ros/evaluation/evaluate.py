@@ -28,7 +28,7 @@ from depth_ros.evaluation.scoring import MethodScore, percentiles, strict_json
 from depth_ros.evaluation.snapshot import Album, take_snapshot
 from depth_ros.pipeline import DepthPipeline, Holdout, Transforms, estimate_depth
 from depth_ros.settings import Settings, to_flat
-from depth_ros.types import DepthEstimate, Frame, LidarScan, Pose, SparseDepth
+from depth_ros.types import DepthEstimate, Frame, LidarScan, Pose, SparseDepth, holding_pixel
 
 DEFAULT_INPUT_FRACTION = 0.9
 _SCANS_TO_COUNT_RINGS = 10
@@ -313,7 +313,7 @@ class _Run:
         scored = {name: sample(depth[name], std[name], truth, self.options.max_depth) for name in depth}
         some = scored[self.first]
         common = np.logical_and.reduce([points.covered for points in scored.values()])
-        columns, rows = np.floor(some.u + 0.5).astype(np.int32), np.floor(some.v + 0.5).astype(np.int32)
+        columns, rows = holding_pixel(some.u), holding_pixel(some.v)
         distance = distance_to_measurement(estimate.sparse)[rows, columns]
         edge = near_depth_edge(estimate.sparse, truth)[rows, columns]
         frame = estimate.frame

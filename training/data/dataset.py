@@ -34,7 +34,7 @@ from depth_ros.errors import DepthRosError, RecordingError
 from depth_ros.files import output_errors
 from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.geometry.rigid import invert
-from depth_ros.types import Camera, Frame
+from depth_ros.types import Camera, Frame, holding_pixel
 from depth_ros_training.data.sample import Sample, SourceImage, empty_points
 
 try:
@@ -350,8 +350,7 @@ class DatasetFolder(Sequence):
             truth = decode_truth(steps) if self._exact else decode_depth(steps)
         if truth is not None and not self._exact:
             # It holds the points of the sweep as well, and of those each may either be given or judge.
-            row, column = (np.floor(values + np.float32(0.5)).astype(np.int64) for values in (points.v, points.u))
-            truth[row, column] = np.nan
+            truth[holding_pixel(points.v), holding_pixel(points.u)] = np.nan
         try:
             return Sample(
                 f'{recording}/{entry["frame"]}', recording, image, camera, points, ring, truth, True,

@@ -12,7 +12,7 @@ from depth_ros.estimators.network_input import NetworkInput, encode, padded_shap
 from depth_ros.geometry.camera import rays
 from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.settings import ProjectionSettings
-from depth_ros.types import Camera, Frame, SparseDepth
+from depth_ros.types import Camera, Frame, SparseDepth, holding_pixel
 from depth_ros_training.data import virtual_lidar
 from depth_ros_training.data.looks import recolor, repaint_sky
 from depth_ros_training.data.sample import Sample, split_points
@@ -138,7 +138,7 @@ def _forget_gaps(target: np.ndarray, points: ProjectedPoints) -> None:
     edge and with every other lidar as well. Measurements that are not given judge there, as on recordings.
     """
     shape = target.shape
-    row, column = (np.floor(at + np.float32(0.5)).astype(np.intp) for at in (points.v, points.u))
+    row, column = holding_pixel(points.v), holding_pixel(points.u)
     before = points.depth < (1 - _GAP_MARGIN) * target[row, column]
     if not before.any():
         return
