@@ -7,6 +7,7 @@ pytest.importorskip('torch', reason='training needs torch')
 pytest.importorskip('lightning', reason='training needs lightning')
 
 import torch
+from torch.utils.data import default_collate
 from training_runs import settings_of
 from training_scenes import scene
 
@@ -14,13 +15,27 @@ from depth_ros.errors import SettingsError
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
+from depth_ros.networks.encoders import ENCODERS
 from depth_ros.networks.layout import CANDIDATES, NEARER
 from depth_ros.types import SparseDepth
+from depth_ros_training.data.datasets import ViewDataset, read_data
 from depth_ros_training.data.store import SampleFolder, SampleWriter
 from depth_ros_training.engine.fit import fit
 from depth_ros_training.engine.system import predict
 from depth_ros_training.engine.validation import Cases
+from depth_ros_training.settings import LossSettings, NetworkSettings
+from depth_ros_training.systems.semi_supervised import BEYOND
 from depth_ros_training.systems.supervised import SupervisedSystem
+
+
+def test_the_settings_name_all_encoders_and_losses_that_there_are(data):
+    (encoder,) = (field for field in dataclasses.fields(NetworkSettings) if field.name == 'encoder')
+    assert sorted(encoder.metadata['choices']) == sorted(ENCODERS)
+    settings = settings_of(data, loss__teacher=1.0)
+    batch = default_collate([ViewDataset(read_data(settings, data)[0], settings)[0]])
+    system = SupervisedSystem(DepthNet(), settings, [], [DepthNet()])
+    losses = system.losses(system.run_network(batch), batch)
+    assert sorted([*losses, *BEYOND]) == sorted(field.name for field in dataclasses.fields(LossSettings))
 
 
 def test_the_sky_is_learned_and_nothing_else_changes(data):
