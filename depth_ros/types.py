@@ -258,9 +258,9 @@ class SparseDepth:
         """Take the known pixels of a depth image as measurements without error.
 
         Args:
-            depth: (H, W) float32 metres; NaN and 0 are unknown.
+            depth: (H, W) float32 metres; NaN and 0 are unknown, inf is too far.
         """
-        row, column = np.nonzero(depth > 0)
+        row, column = np.nonzero((depth > 0) & (depth < np.inf))
         known = depth[row, column]
         return cls(column.astype(np.float32), row.astype(np.float32), known, np.zeros_like(known), depth.shape)
 

@@ -112,8 +112,7 @@ class Sample:
 
     def true_points(self) -> SparseDepth:
         """Return the known part of ``truth`` as measurements without error; nothing where there is none."""
-        known = np.zeros(self.camera.shape, np.float32) if self.truth is None else self.truth
-        return SparseDepth.from_image(np.where(np.isinf(known), np.float32(np.nan), known))
+        return SparseDepth.from_image(np.zeros(self.camera.shape, np.float32) if self.truth is None else self.truth)
 
 
 def empty_points() -> ProjectedPoints:

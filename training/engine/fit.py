@@ -174,8 +174,8 @@ def fit(
             if 'DataLoader worker' not in str(error):
                 raise
             raise TrainingError(
-                'a process that prepares samples was killed, most often for want of memory; lower data.workers, and '
-                'the run goes on at its last epoch'
+                f'a process that prepares samples was killed ({str(error).partition(". ")[0]}), most often for want of '
+                'memory or of /dev/shm; lower data.workers, and the run goes on at its last epoch'
             ) from error
     return out / 'best.safetensors'
 
