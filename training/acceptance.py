@@ -20,25 +20,61 @@ from depth_ros.files import whole_file
 from depth_ros.settings import EstimatorSettings, Settings
 
 CLASSICAL = ('classical', 'linear', 'nearest', 'ip_basic')
-_SPLITS = 'splits.json'
-_OBJECT, _DRIVE = 'kitti_object_val', 'kitti_raw/2011_09_26/2011_09_26_drive_sfnd_sync'
-# Recordings to judge on -> how they become a bag, given the folder of the data and the bag.
-SETS: dict[str, Callable[[Path, Path], Any]] = {
-    'kitti_object_val': lambda data, bag: import_kitti_object(data / _OBJECT, bag),
-    'val_places': lambda data, bag: import_frames(read_split(data / _SPLITS, 'val_places'), bag),
-    'val_rigs': lambda data, bag: import_frames(read_split(data / _SPLITS, 'val_rigs'), bag),
-    'drive_sfnd': lambda data, bag: import_kitti_raw(data / _DRIVE, bag, frames=(40, 50)),
-}
-# What is given -> options. Of a lidar with 64 rings these are 32, 16, 8 and 4 rings.
+# What is given -> options. Of a lidar with 64 rings the first are 32, 16, 8 and 4 rings.
 GIVEN: dict[str, dict[str, Any]] = {
     '1/2 of the rings': {'ring_step': 2},
     '1/4 of the rings': {'ring_step': 4},
     '1/8 of the rings': {'ring_step': 8},
     '1/16 of the rings': {'ring_step': 16},
     '90 % of the points': {'input_fraction': 0.9},
+    '10 % of the points': {'input_fraction': 0.1},
+    '3 % of the points': {'input_fraction': 0.03},
     'no lidar': {'input_fraction': 0.0},
 }
-_LEFT_OUT = {('val_rigs', '1/16 of the rings')}
+_SPLITS = 'splits.json'
+_OBJECT, _DRIVE = 'kitti_object_val', 'kitti_raw/2011_09_26/2011_09_26_drive_sfnd_sync'
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What is judged on.
+
+    Attributes:
+        make_bag: makes a bag of them, given the folder of the data and the bag.
+        given: some of ``GIVEN``: what methods are given of them, unless another choice is asked for.
+    """
+
+    make_bag: Callable[[Path, Path], Any]
+    given: tuple[str, ...]
+
+
+_RINGS = '1/2 of the rings', '1/4 of the rings', '1/8 of the rings', '1/16 of the rings'
+_APART = *_RINGS, '90 % of the points', 'no lidar'
+SETS = {
+    'kitti_object_val': Recordings(lambda data, bag: import_kitti_object(data / _OBJECT, bag), _APART),
+    'val_places': Recordings(lambda data, bag: import_frames(read_split(data / _SPLITS, 'val_places'), bag), _APART),
+    # Its lidars have fewer rings.
+    'val_rigs': Recordings(
+        lambda data, bag: import_frames(read_split(data / _SPLITS, 'val_rigs'), bag),
+        tuple(given for given in _APART if given != '1/16 of the rings'),
+    ),
+    'drive_sfnd': Recordings(lambda data, bag: import_kitti_raw(data / _DRIVE, bag, frames=(40, 50)), _APART),
+}
+APART = tuple(SETS)
+"""Kept apart from all that trains networks, or chooses between them."""
+OTHER_SENSORS = {
+    'view_of_delft': _RINGS[:3],
+    'pandaset': _RINGS[:3],
+    'nuscenes': _RINGS[:2],
+    'rellis_os1': _RINGS[:2],
+    'rellis_ultra_puck': _RINGS[:2],
+    'tri_dgp': ('10 % of the points', '3 % of the points'),
+}
+"""Samples that chose between networks; as `depth_ros_training samples` writes them into `other_sensors` of the data."""
+SETS |= {
+    name: Recordings(lambda data, bag, name=name: import_frames([data / 'other_sensors' / name], bag), given)
+    for name, given in OTHER_SENSORS.items()
+}
 _UNCERTAINTY = (
     'within_1_sigma', 'within_2_sigma', 'ause_abs_rel', 'distance_ause_abs_rel', 'ause_rmse', 'distance_ause_rmse',
     'flying_share', 'flying_dropped_at_5_percent', 'max_relative_std_for_5_percent',
@@ -71,11 +107,11 @@ def acceptance(
     data: Path,
     out: Path,
     methods: Sequence[str] = CLASSICAL,
-    sets: Sequence[str] = tuple(SETS),
-    given: Sequence[str] = tuple(GIVEN),
+    sets: Sequence[str] = APART,
+    given: Sequence[str] = (),
     every: int = 1,
 ) -> Iterator[Row]:
-    """Score checkpoints and classical methods on every set with every density.
+    """Score checkpoints and classical methods on every set with all that they are given of it.
 
     Each cell is one evaluation as `depth_ros evaluate` makes it, of a bag as `depth_ros import` makes it. Bags and
     finished cells are kept in ``out``, so that an interrupted run goes on where it stopped; a cell is made anew where
@@ -87,7 +123,7 @@ def acceptance(
         out: folder for bags and results.
         methods: classical methods beside them.
         sets: some of ``SETS``.
-        given: some of ``GIVEN``.
+        given: some of ``GIVEN``; none = of every set what it says.
         every: only every n-th image.
 
     Yields:
@@ -112,10 +148,8 @@ def acceptance(
     for recordings in sets:
         bag = out / 'bags' / recordings
         if not bag.exists():
-            SETS[recordings](data, bag)
-        for density in given:
-            if (recordings, density) in _LEFT_OUT:
-                continue
+            SETS[recordings].make_bag(data, bag)
+        for density in given or SETS[recordings].given:
             able = {
                 name: estimator
                 for name, estimator in estimators.items()

@@ -1,8 +1,9 @@
 """Folders of public frames, one per moment: image, calibration, lidar, some with a right image and true disparity.
 
 A frame is a folder with ``image.jpg``, ``calib.json`` (``width height K camera_from_lidar``; with a right image
-``right_K left_from_right_baseline_m``) and ``points.npz`` (``points``, x y z and perhaps intensity, metres), and, where
-there are, ``right.jpg`` and ``gt_disp.png`` (uint16, 1/256 px, 0 = unknown). Recordings of many cars fit into it.
+``right_K left_from_right_baseline_m``) and ``points.npz`` (``points``, x y z and perhaps intensity, metres; perhaps
+``ring``, the beam of each), and, where there are, ``right.jpg`` and ``gt_disp.png`` (uint16, 1/256 px, 0 = unknown).
+Recordings of many cars fit into it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from depth_ros.types import Camera, LidarScan
 _LIDAR_TOPIC = '/lidar/points'
 _CALIBRATION, _IMAGE, _RIGHT, _POINTS, _DISPARITY = 'calib.json', 'image.jpg', 'right.jpg', 'points.npz', 'gt_disp.png'
 _DISPARITY_SCALE = 256.0  # KITTI 2015
+_MOST_RINGS = 32767  # training keeps them as int16
 
 
 def read_split(splits: Path, name: str) -> list[Path]:
@@ -80,12 +82,13 @@ def read_calibration(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_points(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def read_points(folder: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Points of the lidar.
 
     Returns:
         points: (N, 3) float32 metres in the frame of the lidar, in the order of the recording.
         intensity: (N,) float32 as shipped, or None.
+        ring: (N,) uint16, or None where the file does not say.
 
     Raises:
         RecordingError: the file is missing or damaged, or holds something else.
@@ -93,11 +96,57 @@ def read_points(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         with np.load(folder / _POINTS, allow_pickle=False) as content:
             points = content['points'].astype(np.float32)
+            ring = content.get('ring')
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RecordingError(f'{folder}: cannot read {_POINTS}: {error}') from error
     if points.ndim != 2 or points.shape[1] not in (3, 4):
         raise RecordingError(f'{folder}: points of {_POINTS} have shape {points.shape}, expected (N, 3) or (N, 4)')
-    return np.ascontiguousarray(points[:, :3]), points[:, 3].copy() if points.shape[1] == 4 else None
+    if ring is not None:
+        is_number = ring.dtype.kind in 'iu' and ring.shape == (len(points),)
+        if not is_number or (ring.size and not 0 <= ring.min() <= ring.max() <= _MOST_RINGS):
+            raise RecordingError(
+                f'{folder}: ring of {_POINTS} is {ring.dtype} of shape {ring.shape}, expected a whole number from 0 to '
+                f'{_MOST_RINGS} for each of {len(points)} points'
+            )
+        ring = ring.astype(np.uint16)
+    return np.ascontiguousarray(points[:, :3]), points[:, 3].copy() if points.shape[1] == 4 else None, ring
+
+
+def write_frame(
+    folder: Path,
+    image: bytes,
+    k: np.ndarray,
+    camera_from_lidar: np.ndarray,
+    points: np.ndarray,
+    ring: np.ndarray | None = None,
+) -> None:
+    """Write a frame with lidar and one image.
+
+    Args:
+        folder: new, of the frame.
+        image: a JPEG file.
+        k: (3, 3) matrix of the pinhole, pixels.
+        camera_from_lidar: (4, 4) pose of the lidar in the optical frame of the camera, metres.
+        points: (N, 3) or (N, 4) x y z in metres in the frame of the lidar, and intensity.
+        ring: (N,) unsigned whole numbers, the beam of each point, or None.
+
+    Raises:
+        RecordingError: the image cannot be read.
+    """
+    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise RecordingError(f'image of {folder.name} is damaged, expected a JPEG file')
+    folder.mkdir(parents=True)
+    (folder / _IMAGE).write_bytes(image)
+    calibration = {
+        'width': pixels.shape[1],
+        'height': pixels.shape[0],
+        'K': np.asarray(k, np.float64).tolist(),
+        'camera_from_lidar': np.asarray(camera_from_lidar, np.float64).tolist(),
+    }
+    (folder / _CALIBRATION).write_text(json.dumps(calibration), encoding='utf-8')
+    arrays = {'points': np.asarray(points, np.float32)} | ({} if ring is None else {'ring': ring.astype(np.uint16)})
+    np.savez_compressed(folder / _POINTS, **arrays)
 
 
 def read_true_depth(folder: Path, calibration: Mapping[str, Any], focal: float) -> np.ndarray | None:
@@ -221,8 +270,8 @@ def _moment(
         jobs.append(image_job(TRUTH_TOPIC, truth, '32FC1', left, stamp))
 
     def read() -> LidarScan:
-        points, intensity = read_points(folder)
-        return lidar_scan(stamp, points, lidar, notes, intensity=intensity)
+        points, intensity, ring = read_points(folder)
+        return lidar_scan(stamp, points, lidar, notes, intensity=intensity, ring=ring)
 
     jobs.append(scan_job(read, stamp, _LIDAR_TOPIC))
     return jobs, transforms

@@ -154,8 +154,9 @@ def scan_job(read: Callable[[], LidarScan], log_ns: int, topic: str) -> Job:
 
 
 def lidar_scan(stamp_ns: int, points: np.ndarray, frame: str, notes: list[str],
-               time_offset_ns: np.ndarray | None = None, intensity: np.ndarray | None = None) -> LidarScan:
-    """Make a sweep, with rings where they can be told; else a note says so.
+               time_offset_ns: np.ndarray | None = None, intensity: np.ndarray | None = None,
+               ring: np.ndarray | None = None) -> LidarScan:
+    """Make a sweep, with rings where they are known or can be told; else a note says so.
 
     Args:
         stamp_ns: of the message, ns.
@@ -164,11 +165,14 @@ def lidar_scan(stamp_ns: int, points: np.ndarray, frame: str, notes: list[str],
         notes: for the report; may be added to.
         time_offset_ns: (N,) int32 after the stamp, None = all at the stamp.
         intensity: (N,) float32, or None.
+        ring: (N,) uint16, or None to tell it by how the points lie.
     """
-    found = infer_rings(points)
-    if found is None and _NO_RINGS not in notes:
+    if ring is None:
+        found = infer_rings(points)
+        ring = None if found is None else found[0]
+    if ring is None and _NO_RINGS not in notes:
         notes.append(_NO_RINGS)
-    return LidarScan(stamp_ns, points, frame, time_offset_ns, None if found is None else found[0], intensity)
+    return LidarScan(stamp_ns, points, frame, time_offset_ns, ring, intensity)
 
 
 def write_bag(jobs: list[Job], transforms: list[tuple[str, str, np.ndarray]], notes: list[str], source: str,

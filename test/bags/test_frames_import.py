@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from kitti_folders import NUM_RINGS, image, scan
 
-from depth_ros.bags.frames import import_frames, read_split
+from depth_ros.bags.frames import import_frames, read_calibration, read_points, read_split
+from depth_ros.bags.frames import write_frame as write
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recording import Recording
 from depth_ros.cli.main import main
@@ -133,3 +134,37 @@ def test_folders_without_frames_are_refused(tmp_path):
     write_frame(tmp_path / 'y' / 'a' / '000')
     with pytest.raises(RecordingError, match='called a_000'):
         import_frames([tmp_path / 'x', tmp_path / 'y'], tmp_path / 'bag')
+
+
+def test_rings_that_a_frame_names_are_kept(frames, tmp_path):
+    """Whatever the order of the points says."""
+    points = scan(0, 50.0)
+    ring = (np.arange(len(points)) % 5 + 2).astype(np.int64)
+    np.savez(frames / 'a' / '000' / 'points.npz', points=points, ring=ring)
+    import_frames([frames / 'a'], tmp_path / 'bag')
+    with Recording(tmp_path / 'bag') as recording:
+        (sweep,) = (item for _, item in recording.events() if isinstance(item, LidarScan))
+    np.testing.assert_array_equal(sweep.ring, ring)
+
+
+@pytest.mark.parametrize('ring', [np.zeros(3, int), np.full(9, -1), np.full(9, 40000), np.zeros(9)])
+def test_rings_that_are_none_are_refused(frames, tmp_path, ring):
+    np.savez(frames / 'a' / '000' / 'points.npz', points=np.ones((9, 4)), ring=ring)
+    with pytest.raises(RecordingError, match=r'ring of points\.npz is .* expected a whole number'):
+        import_frames([frames / 'a'], tmp_path / 'bag')
+    assert not (tmp_path / 'bag').exists()
+
+
+def test_a_frame_is_read_as_it_was_written(tmp_path):
+    content = cv2.imencode('.jpg', image(0, (40, 120, 3)))[1].tobytes()
+    k, points, ring = np.diag([70.0, 71.0, 1.0]), scan(0, 50.0), np.arange(len(scan(0, 50.0))) % 7
+    write(tmp_path / 'frame', content, k, AXES, points, ring)
+    calibration = read_calibration(tmp_path / 'frame')
+    assert (calibration['width'], calibration['height']) == (120, 40)
+    np.testing.assert_array_equal(calibration['K'], k)
+    np.testing.assert_array_equal(calibration['camera_from_lidar'], AXES)
+    for found, expected in zip(read_points(tmp_path / 'frame'), (points[:, :3], points[:, 3], ring), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(RecordingError, match='damaged'):
+        write(tmp_path / 'other', b'no image', k, AXES, points)
+    assert not (tmp_path / 'other').exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from depth_ros.errors import SettingsError
 from depth_ros.files import whole_file
-from depth_ros_training.acceptance import CLASSICAL, GIVEN, SETS, acceptance, markdown
+from depth_ros_training.acceptance import APART, CLASSICAL, GIVEN, OTHER_SENSORS, SETS, acceptance, markdown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out', type=Path, required=True, metavar='DIR', help='folder for bags and results; a run goes on in it'
     )
-    parser.add_argument('--sets', nargs='+', choices=SETS, default=list(SETS), help='recordings (default: all)')
     parser.add_argument(
-        '--given', nargs='+', choices=GIVEN, default=list(GIVEN), help='what the methods get (default: all in turn)'
+        '--sets', nargs='+', choices=[*SETS, 'other_sensors'], default=list(APART), metavar='SET',
+        help=f'recordings, of {", ".join(SETS)}; other_sensors = all but {", ".join(APART)} (default: those)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--given', nargs='+', choices=GIVEN, default=[], help='what the methods get (default: of every set its own)'
     )
     parser.add_argument(
         '--methods', nargs='+', default=list(CLASSICAL), help='methods beside them (default: all classical ones)'
@@ -34,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Score, print the table, and write it as JSON and as markdown."""
     rows = []
+    sets = [one for name in arguments.sets for one in (OTHER_SENSORS if name == 'other_sensors' else (name,))]
     results = acceptance(
-        _named(arguments.checkpoints), arguments.data, arguments.out, arguments.methods, arguments.sets,
+        _named(arguments.checkpoints), arguments.data, arguments.out, arguments.methods, sets,
         arguments.given, arguments.every,
     )  # fmt: skip
     for row in results:

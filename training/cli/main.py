@@ -15,6 +15,7 @@ COMMANDS = {
     'experiment': 'reproduce what a paper claims, at small scale: a grid of trainings, a table and a plot',
     'cache': 'turn bags into a folder of training samples',
     'acceptance': 'judge checkpoints on all recordings kept apart, beside the classical methods, in one table',
+    'samples': 'bring recordings of other sensors from public repositories into the form that acceptance judges on',
     'score': 'compare checkpoints with the classical methods on validation images',
     'mean': 'write the mean of the weights of two checkpoints, of which the second came of the first',
     'fit': 'train a network, or go on with an interrupted training',

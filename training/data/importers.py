@@ -61,11 +61,11 @@ def _camera(calibration: dict[str, Any], shape: tuple[int, int]) -> Camera:
 def _lidar_frame(
     folder: Path, calibration: dict[str, Any], image: np.ndarray, camera: Camera, projection: ProjectionSettings
 ) -> Sample:
-    xyz, _ = read_points(folder)
+    xyz, _, known = read_points(folder)
     camera_from_lidar = np.asarray(calibration['camera_from_lidar'], dtype=np.float64)
     motion = PointMotion(camera_from_lidar[None, :3], 0, 1, 'assumed_static')
     points = project(LidarScan(1, xyz, 'lidar'), motion, camera, projection.min_depth, projection.max_depth)
-    found = infer_rings(xyz)
+    found = (known, '') if known is not None else infer_rings(xyz)
     ring = np.full(len(points), UNKNOWN_RING, np.int16) if found is None else found[0][points.index].astype(np.int16)
     truth = read_true_depth(folder, calibration, camera.fx)
     return Sample(
