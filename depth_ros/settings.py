@@ -168,7 +168,13 @@ class EstimatorSettings:
     compile: bool = param(
         False, 'Whether network is compiled by torch: slow to start, faster to run.', read_only=True
     )
-    threads: int = param(0, 'CPU threads of exported; 0 = one per core.', ge=0, le=1024, read_only=True)
+    threads: int = param(
+        0,
+        'CPU threads of exported, and of what makes the input of a network; 0 = one per core.',
+        ge=0,
+        le=1024,
+        read_only=True,
+    )
     fallback: bool = param(
         False,
         'Whether classical is used, with a warning, where weights or their engine cannot be used, or memory runs out; '

@@ -63,7 +63,7 @@ class ExportedEstimator(LearnedEstimator):
             CheckpointError: the file cannot be used, or no engine passes.
             MissingDependencyError: no engine is installed.
         """
-        super().__init__()
+        super().__init__(settings.threads)
         self._smaller = ''
         path = existing(settings.checkpoint, EXPORTED, 'exported network')
         content, self.facts = _read(path)

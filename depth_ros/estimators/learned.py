@@ -16,6 +16,7 @@ import numpy as np
 
 from depth_ros.errors import CheckpointError, FrameRefused
 from depth_ros.estimators.network_input import NetworkInput, encode, ray_channels
+from depth_ros.estimators.parts import threads_here
 from depth_ros.types import Camera, Frame, SparseDepth
 
 TOLERANCES = {'f32': 1e-3, 'f16': 0.1, 'bf16': 0.3}
@@ -84,7 +85,9 @@ class LearnedEstimator:
     status: EngineStatus
     facts: dict[str, Any]
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 0) -> None:
+        """Take how many threads make the input; 0 = one per core."""
+        self._threads = threads or threads_here()
         self._rays: dict[tuple[Any, ...], np.ndarray] = {}
         # Engines write the next result into the buffers of the last. The self-check in a smaller precision comes back.
         self._lock = threading.RLock()
@@ -118,7 +121,7 @@ class LearnedEstimator:
                 precision was there memory enough, now or, where the smaller precision cannot be built or fails its
                 self-check, once before; ``engine_failed``, what runs the network gave another error.
         """
-        network_input = encode(frame, sparse, self._ray_channels(frame.camera))
+        network_input = encode(frame, sparse, self._ray_channels(frame.camera), self._threads)
         height, width = network_input.shape
         scale = np.float32(network_input.scale)
         with self._lock:

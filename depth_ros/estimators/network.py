@@ -46,13 +46,13 @@ class NetworkEstimator(LearnedEstimator):
         """Load a checkpoint and try it.
 
         Args:
-            settings: ``checkpoint``, ``device``, ``precision`` and ``compile`` are used.
+            settings: ``checkpoint``, ``device``, ``precision``, ``threads`` and ``compile`` are used.
             check: whether to compare with the reference in the checkpoint; False for one that has none yet.
 
         Raises:
             CheckpointError: the checkpoint cannot be used, no device of that kind is there, or the self-check failed.
         """
-        super().__init__()
+        super().__init__(settings.threads)
         path = existing(settings.checkpoint, CHECKPOINT, 'checkpoint')
         network, self.facts = load_checkpoint(path)
         self._device, reason = _choose_device(settings.device)

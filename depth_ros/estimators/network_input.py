@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numba import njit
 
+from depth_ros.estimators.parts import in_parts
 from depth_ros.estimators.planes import fit_planes, spread_planes
 from depth_ros.estimators.samples import NEAREST_STEP, collect
 from depth_ros.estimators.triangulation import columns_within, rows_within, sides
@@ -70,13 +71,16 @@ class NetworkInput:
     shape: tuple[int, int]
 
 
-def encode(frame: Frame, sparse: SparseDepth, frame_rays: np.ndarray | None = None) -> NetworkInput:
+def encode(
+    frame: Frame, sparse: SparseDepth, frame_rays: np.ndarray | None = None, threads: int = 1
+) -> NetworkInput:
     """Turn a frame and its measurements into the input of the network.
 
     Args:
         frame: the image.
         sparse: its measurements; may be empty.
         frame_rays: from ``ray_channels`` for this camera, to spare their computation.
+        threads: how many share the work; the result is the same.
 
     Returns:
         The input.
@@ -94,19 +98,29 @@ def encode(frame: Frame, sparse: SparseDepth, frame_rays: np.ndarray | None = No
         return NetworkInput(image, directions, guide, focal_scale(frame.camera), frame.camera.shape)
     samples = collect(frame, sparse)
     scale = float(np.median(samples.depth))
-    planes = spread_planes(frame.image, samples, fit_planes(samples), _REACH, _STEP)
+    planes = spread_planes(frame.image, samples, fit_planes(samples, threads), _REACH, _STEP)
     inverse_depth = 1 / samples.depth
     lowest, highest = _range_around(inverse_depth, samples.triangles)
     guide = np.empty((*padded, GUIDE_CHANNELS), dtype=np.float32)
-    inside = _triangle_per_pixel(samples.mesh_u, samples.mesh_v, samples.triangles, height, width)
     coefficients, limits = _planes_of_triangles(
         samples.mesh_u, samples.mesh_v, inverse_depth, samples.spacing, lowest, highest, samples.triangles
     )
+    inside = np.empty((height, width), dtype=np.int32)
+    mesh_u, mesh_v, triangles = samples.mesh_u, samples.mesh_v, samples.triangles
     # Unsigned: numba looks at every signed index whether it counts from the end.
-    _fill(
-        samples.u, samples.v, inverse_depth, samples.spacing, lowest, highest, samples.triangles.view(np.uint32),
-        inside, coefficients, limits, samples.nearest.view(np.uint32), planes, np.float32(scale), guide,
-    )  # fmt: skip
+    corners, nearest = triangles.view(np.uint32), samples.nearest.view(np.uint32)
+
+    def find(first: int, last: int) -> None:
+        _triangle_per_pixel(first, last, mesh_u, mesh_v, triangles, inside)
+
+    def fill(first: int, last: int) -> None:
+        _fill(
+            first, last, samples.u, samples.v, inverse_depth, samples.spacing, lowest, highest, corners, inside,
+            coefficients, limits, nearest, planes, np.float32(scale), guide,
+        )  # fmt: skip
+
+    in_parts(find, height, threads)
+    in_parts(fill, padded[0], threads)
     return NetworkInput(image, directions, guide, scale, frame.camera.shape)
 
 
@@ -142,17 +156,17 @@ def _range_around(own, triangles):
 
 
 @njit(nogil=True, cache=True)
-def _triangle_per_pixel(mesh_u, mesh_v, triangles, height, width):
-    """(height, width) int32 index of the triangle that a pixel is in, -1 outside of all."""
-    inside = np.full((height, width), np.int32(-1))
+def _triangle_per_pixel(first, last, mesh_u, mesh_v, triangles, inside):
+    """Write the index of the triangle that a pixel is in, -1 outside of all, into rows of (height, width) int32."""
+    height, width = inside.shape
+    inside[first:last] = np.int32(-1)
     for t in range(triangles.shape[0]):
         outline = sides(mesh_u, mesh_v, triangles[t, 0], triangles[t, 1], triangles[t, 2])
         first_row, last_row = rows_within(outline, height)
-        for row in range(first_row, last_row + 1):
+        for row in range(max(first_row, first), min(last_row + 1, last)):
             left, right = columns_within(outline, row, _WIDER, width)
             for column in range(left, right + 1):
                 inside[row, column] = t
-    return inside
 
 
 @njit(nogil=True, cache=True, error_model='numpy')
@@ -184,13 +198,13 @@ def _planes_of_triangles(mesh_u, mesh_v, inverse_depth, spacing, lowest, highest
 
 @njit(nogil=True, cache=True, error_model='numpy')
 def _fill(
-    u, v, inverse_depth, spacing, lowest, highest, triangles, inside, coefficients, limits, nearest, planes, scale,
-    guide,
+    first, last, u, v, inverse_depth, spacing, lowest, highest, triangles, inside, coefficients, limits, nearest,
+    planes, scale, guide,
 ):
-    """Fill all pixels: in triangles from their corners, elsewhere from the nearest sample, with the plane there."""
+    """Fill some rows: in triangles from their corners, elsewhere from the nearest sample, with the plane there."""
     height, width = inside.shape
     one = np.float32(1.0)
-    for row in range(guide.shape[0]):
+    for row in range(first, last):
         r = min(row, height - 1)
         v_row = np.float32(row)
         for column in range(guide.shape[1]):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numba import njit
 
+from depth_ros.estimators.parts import in_parts
 from depth_ros.estimators.samples import Samples
 
 # Neighbours of a sample that its plane is fitted to: those within so many edges of the mesh. One ring of neighbours is
@@ -56,7 +57,7 @@ class SamplePlanes:
     roughness: np.ndarray
 
 
-def fit_planes(samples: Samples) -> SamplePlanes:
+def fit_planes(samples: Samples, threads: int = 1) -> SamplePlanes:
     """Fit a plane in inverse depth through every sample, robust to neighbours on other surfaces.
 
     Weighted least squares through the sample over its neighbours in the mesh; weights fall with the squared distance
@@ -64,6 +65,7 @@ def fit_planes(samples: Samples) -> SamplePlanes:
 
     Args:
         samples: the measurements.
+        threads: how many share the work; the result is the same.
 
     Returns:
         The planes; constant depth with full agreement where there is no triangle.
@@ -72,7 +74,16 @@ def fit_planes(samples: Samples) -> SamplePlanes:
     if len(samples.mesh.triangles) == 0:
         return SamplePlanes(np.zeros((count, 2), np.float32), np.ones(count, np.float32), np.zeros(count, np.float32))
     start, neighbors = _neighbors(count, samples.mesh.triangles, samples.mesh.opposite)
-    return SamplePlanes(*_fit_planes(samples.u, samples.v, samples.depth, start, neighbors))
+    planes = SamplePlanes(np.empty((count, 2), np.float32), np.empty(count, np.float32), np.empty(count, np.float32))
+
+    def fit(first: int, last: int) -> None:
+        _fit_planes(
+            first, last, samples.u, samples.v, samples.depth, start, neighbors, planes.slopes, planes.agreement,
+            planes.roughness,
+        )  # fmt: skip
+
+    in_parts(fit, count, threads)
+    return planes
 
 
 def spread_planes(image: np.ndarray, samples: Samples, planes: SamplePlanes, reach: float, step: int) -> np.ndarray:
@@ -218,11 +229,8 @@ def _find_near(p, start, neighbors, seen, found):
 
 
 @njit(nogil=True, cache=True, error_model='numpy', fastmath=_FASTMATH)
-def _fit_planes(u, v, depth, start, neighbors):
+def _fit_planes(first, last, u, v, depth, start, neighbors, slopes, agreement, roughness):
     count = len(u)
-    slopes = np.empty((count, 2), np.float32)
-    agreement = np.empty(count, np.float32)
-    roughness = np.empty(count, np.float32)
     inverse_depth = np.float32(1.0) / depth
     seen = np.full(count, -1, np.int32)
     found = np.empty(count + 1, np.uint32)
@@ -231,7 +239,7 @@ def _fit_planes(u, v, depth, start, neighbors):
     dv = np.zeros(_MAX_NEIGHBORS, np.float32)
     dw = np.zeros(_MAX_NEIGHBORS, np.float32)
     closeness = np.zeros(_MAX_NEIGHBORS, np.float32)
-    for p in range(count):
+    for p in range(first, last):
         size = _find_near(p, start, neighbors, seen, found)
         for i in range(1, size):
             q = found[i]
@@ -268,7 +276,6 @@ def _fit_planes(u, v, depth, start, neighbors):
             missing += closeness[i] * min(residual, np.float32(1.0))
             total += closeness[i]
         agreement[p], roughness[p] = agreeing / total, missing / total
-    return slopes, agreement, roughness
 
 
 @njit(nogil=True, cache=True)

@@ -21,6 +21,7 @@ from depth_ros.errors import BagError, CheckpointError, DepthRosError, FrameRefu
 from depth_ros.estimators.exported import ExportedEstimator, engine_names
 from depth_ros.estimators.learned import LearnedEstimator
 from depth_ros.estimators.network_input import encode, padded_shape, ray_channels
+from depth_ros.estimators.parts import threads_here
 from depth_ros.estimators.yardsticks import NearestEstimator
 from depth_ros.evaluation.benchmark import (
     START_NS,
@@ -381,8 +382,9 @@ def _time_input(image_size: tuple[int, int], frames: int, threads: int) -> dict[
     cv2.setNumThreads(threads or -1)
     frame, sparse = _moment(image_size)
     directions = ray_channels(frame.camera)
-    made = encode(frame, sparse, directions)
-    times = measure(lambda: encode(frame, sparse, directions), frames)
+    threads = threads or threads_here()
+    made = encode(frame, sparse, directions, threads)
+    times = measure(lambda: encode(frame, sparse, directions, threads), frames)
     return {**summary(times, made.image.nbytes + made.guide.nbytes), 'num_points': len(sparse)}
 
 
