@@ -102,6 +102,9 @@ class ViewSettings:
         0.0, 'Share of samples parts of which are put into the shade, whatever is there.', ge=0.0, le=1.0
     )
     sky: float = param(0.0, 'Share of samples with sky, known as such, that get another.', ge=0.0, le=1.0)
+    mirrors: float = param(
+        0.0, 'Share of samples whose sky is known in which other things look like it here and there.', ge=0.0, le=1.0
+    )
     gray: float = param(0.1, 'Share of samples without colour.', ge=0.0, le=1.0)
     blur: float = param(0.2, 'Share of samples that are blurred.', ge=0.0, le=1.0)
     noise: float = param(0.2, 'Share of samples with noise on the image.', ge=0.0, le=1.0)

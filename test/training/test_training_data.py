@@ -220,6 +220,29 @@ def test_shade_falls_on_images_alone():
     assert max(contrasts) < 10
 
 
+def test_mirrors_change_how_things_look_and_not_what_is_sky():
+    truth = np.full((64, 128), 20.0, np.float32)
+    truth[:16] = np.nan
+    image, none = np.full((64, 128, 3), 50, np.uint8), np.zeros(0, np.int16)
+    camera = Camera(128, 64, 100.0, 100.0, 63.5, 31.5)
+    sample = Sample('street', 'street', image, camera, empty_points(), none, truth, exact=True)
+    settings = dataclasses.replace(STILL, flip=0.0, min_zoom=1.0, max_zoom=1.0, mirrors=1.0)
+    changed = []
+    for seed in range(20):
+        view = make_view(sample, (64, 128), settings, np.random.default_rng(seed))
+        changed.append((view.input.image != image).any(axis=2))
+        np.testing.assert_array_equal(view.sky, np.isnan(truth))
+        np.testing.assert_array_equal(np.isfinite(view.target), np.isfinite(truth))
+    # Beside the sky a mirror could not be told from it.
+    assert not np.any(changed, axis=0)[:17].any()
+    shares = np.mean(changed, axis=(1, 2))
+    assert 0.01 < np.median(shares) < 0.4
+    # Where the sky is not known nothing is to be taken for none of it.
+    recorded = dataclasses.replace(sample, exact=False)
+    view = make_view(recorded, (64, 128), settings, np.random.default_rng(0))
+    np.testing.assert_array_equal(view.input.image, image)
+
+
 def test_depth_without_a_unit_is_not_learned_without_lidar():
     sample = dataclasses.replace(scene(5, lidar=False), metric=False)
     settings = dataclasses.replace(STILL, no_lidar=1.0)

@@ -7,6 +7,9 @@ import numpy as np
 
 from depth_ros_training.settings import ViewSettings
 
+# Of the size of the image: how far from the sky, how large, and how many.
+_MIRROR_MARGIN, _MIRROR_SIZES, _MOST_MIRRORS = 0.05, (0.02, 0.25), 12
+
 
 def recolor(image: np.ndarray, settings: ViewSettings, rng: np.random.Generator) -> np.ndarray:
     """Show an image as another camera would, at another time of the day.
@@ -53,14 +56,40 @@ def repaint_sky(image: np.ndarray, empty: np.ndarray, rng: np.random.Generator) 
     Returns:
         Another of the same shape.
     """
-    height, width = empty.shape
+    sky = _sky(*empty.shape, rng)
+    share = cv2.GaussianBlur(empty.astype(np.float32), (0, 0), rng.uniform(0.3, 1.0))[..., None]
+    return (image + share * np.float32(rng.uniform(0.6, 1.0)) * (sky - image)).astype(np.uint8)
+
+
+def mirror_sky(image: np.ndarray, solid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Let parts of what is no sky look like it, as windows, wet roads and sunlit paint do.
+
+    Args:
+        image: (H, W, 3) uint8, red first; not changed.
+        solid: (H, W) bool, True where there is something. Beside the sky nothing is changed: there not even what is
+            around it tells a mirror from the sky.
+        rng: source of chance.
+
+    Returns:
+        Another of the same shape.
+    """
+    height, width = solid.shape
+    radius = max(round(_MIRROR_MARGIN * height), 1)
+    within = cv2.erode(solid.astype(np.uint8), np.ones((2 * radius + 1,) * 2, np.uint8))
+    sky = _sky(height, width, rng)
+    mask = _polygons(height, width, rng, _MIRROR_SIZES, _MOST_MIRRORS)
+    share = (within * cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 1.5)))[..., None]
+    share *= np.float32(rng.uniform(0.3, 1.0))
+    return (image + share * (sky - image)).astype(np.uint8)
+
+
+def _sky(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """(height, width, 3) float32, 0..255: some sky, as wide as the image."""
     above, below = (_sky_color(rng) for _ in range(2))
     rise = np.linspace(0, 1, height, dtype=np.float32)[:, None, None] ** np.float32(np.exp(rng.uniform(-1.0, 1.0)))
     sky = above + rise * (below - above)
     clouds = _noise(height, width, rng) * np.float32(rng.uniform(0.0, 40.0))
-    sky = np.clip(sky + clouds[..., None], 0, 255)
-    share = cv2.GaussianBlur(empty.astype(np.float32), (0, 0), rng.uniform(0.3, 1.0))[..., None]
-    return (image + share * np.float32(rng.uniform(0.6, 1.0)) * (sky - image)).astype(np.uint8)
+    return np.clip(sky + clouds[..., None], 0, 255)
 
 
 def _sky_color(rng: np.random.Generator) -> np.ndarray:
@@ -89,12 +118,21 @@ def _shade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.minimum(image * factor, 255).astype(np.uint8)
 
 
-def _polygons(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Shadows of walls, vehicles and poles: (H, W) float32, 1 in some polygons, 0 elsewhere."""
+def _polygons(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    sizes: tuple[float, float] = (0.02, 0.5),
+    most: int = 4,
+) -> np.ndarray:
+    """Such shapes as walls, vehicles, poles and windows have: (H, W) float32, 1 in some polygons, 0 elsewhere.
+
+    ``sizes`` are shares of the image, ``most`` is how many there are at most.
+    """
     mask = np.zeros((height, width), np.float32)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(1, most + 1)):
         angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 7)))
-        size = np.exp(rng.uniform(np.log(0.02), np.log(0.5), 2)) * (width, height)
+        size = np.exp(rng.uniform(*np.log(sizes), 2)) * (width, height)
         corners = rng.uniform(0, 1, 2) * (width, height) + size * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         cv2.fillPoly(mask, [corners.astype(np.int32)], 1.0)
     return mask

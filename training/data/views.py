@@ -14,7 +14,7 @@ from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.settings import ProjectionSettings
 from depth_ros.types import Camera, Frame, SparseDepth, holding_pixel
 from depth_ros_training.data import virtual_lidar
-from depth_ros_training.data.looks import recolor, repaint_sky
+from depth_ros_training.data.looks import mirror_sky, recolor, repaint_sky
 from depth_ros_training.data.sample import Sample, split_points
 from depth_ros_training.data.source_views import STEREO, SourceViews, move_points, source_views, unaliased
 from depth_ros_training.settings import SelfSupervisionSettings, ViewSettings
@@ -113,6 +113,9 @@ def make_view(
     image = zoomed.image
     if (sky == 1).any() and rng.random() < settings.sky:
         image = repaint_sky(image, sky == 1, rng)
+    # Asked first, so that views without it are as they always were.
+    if settings.mirrors and sample.exact and rng.random() < settings.mirrors:
+        image = mirror_sky(image, sky == 0, rng)
     look = copy.deepcopy(rng)
     image = recolor(image, settings, rng)
     directions = rays(zoomed.camera)
