@@ -14,7 +14,7 @@ from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.network_input import encode
 from depth_ros.networks.depth_net import SIZES, SKY_LOG_STD, DepthNet
 from depth_ros.networks.encoders import create_encoder
-from depth_ros.networks.layout import GUIDE_CHANNELS
+from depth_ros.networks.layout import DISTANCE, GUIDE_CHANNELS, PER_PIXEL, REACHED
 from depth_ros.types import Camera, Frame, SparseDepth
 
 
@@ -149,6 +149,22 @@ def test_the_sky_has_a_deviation_beyond_any_error():
     # Without lidar nothing is measured.
     blind, unsure = estimator.estimate(frame, nothing(depth.shape))
     np.testing.assert_allclose((unsure / blind)[1::2], math.exp(SKY_LOG_STD), rtol=1e-4)
+
+
+def test_between_measurements_what_is_to_be_sky_has_to_look_more_like_it():
+    frame, sparse = reference_input()
+    network = trained()
+    estimator = NetworkEstimator.of(network)
+    _, plain = estimator.estimate(frame, sparse)
+    torch.nn.init.constant_(network.sky.last.bias, 1.0)
+    depth, doubted = estimator.estimate(frame, sparse)
+    guide = encode(frame, sparse).guide[: depth.shape[0], : depth.shape[1]]
+    far = guide[..., DISTANCE] > 1 + 3.0 * PER_PIXEL
+    inside, outside = (far & (guide[..., REACHED] == reached) for reached in (1.0, 0.5))
+    assert min(inside.sum(), outside.sum()) > 10
+    np.testing.assert_allclose((doubted / depth)[outside], math.exp(SKY_LOG_STD), rtol=1e-4)
+    halfway = (np.log(plain / depth) + SKY_LOG_STD) / 2
+    np.testing.assert_allclose(np.log(doubted / depth)[inside], halfway[inside], rtol=1e-3)
 
 
 @pytest.mark.parametrize('encoder', ['resnet18', 'resnet50', 'dinov2_small'])
