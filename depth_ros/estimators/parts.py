@@ -11,9 +11,14 @@ from itertools import pairwise
 _MOST_THREADS = 8  # more only wait for memory
 
 
+def usable_cores() -> int:
+    """How many cores this process may use: a container may have fewer of them than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def threads_here() -> int:
-    """How many threads this process may keep busy: one per core, and not so many that they wait for memory."""
-    return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    """How many threads are worth it: one per core, and not so many that they wait for memory."""
+    return min(usable_cores(), _MOST_THREADS)
 
 
 def in_parts(work: Callable[[int, int], None], count: int, threads: int) -> None:

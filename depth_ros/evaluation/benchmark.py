@@ -6,7 +6,6 @@ No ROS here: messages are duck-typed. What a graph adds is measured by running t
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 
 from depth_ros.errors import SettingsError
+from depth_ros.estimators.parts import usable_cores
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.holdout import fraction_holdout
 from depth_ros.geometry.cloud import xyzrgb
@@ -45,7 +45,7 @@ def machine() -> dict[str, Any]:
     )
     return {
         'cpu': model,
-        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        'cores': usable_cores(),
         'system': platform.platform(),
         'python': platform.python_version(),
         'numpy': np.__version__,

@@ -10,12 +10,12 @@ from pathlib import Path
 from depth_ros.cli.evaluate_command import Progress
 from depth_ros.cli.topic_arguments import add_topic_arguments, settings
 from depth_ros.errors import MissingDependencyError, TrainingError
+from depth_ros.estimators.parts import usable_cores
 from depth_ros.files import whole_file
 from depth_ros.networks.weights import CHECKPOINT
 from depth_ros.settings import load_yaml
 from depth_ros_training.cli.fit_command import change
 from depth_ros_training.cli.prepare_command import add_preparation_arguments, preparation, split_options
-from depth_ros_training.data.prepare import default_jobs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     changes.update(change(text) for text in arguments.set)
     options = AdaptOptions(
         arguments.checkpoint, arguments.minutes, arguments.steps, arguments.replay, tuple(arguments.also), changes,
-        preparation(arguments), split_options(arguments), arguments.jobs or default_jobs(),
+        preparation(arguments), split_options(arguments), arguments.jobs or usable_cores(),
     )  # fmt: skip
     stages = _Stages()
     try:

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from depth_ros.errors import MissingDependencyError, SettingsError
+from depth_ros.estimators.parts import usable_cores
 from depth_ros.files import whole_file
 from depth_ros_training.cli.fit_command import change
-from depth_ros_training.data.prepare import default_jobs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise
         raise MissingDependencyError(f"{error}; training needs more: pip install 'depth_ros[training]'") from error
 
-    out, jobs = arguments.out, arguments.jobs or default_jobs()
+    out, jobs = arguments.out, arguments.jobs or usable_cores()
     arms = experiment.find_arms(arguments.data)
     cells = experiment.make_cells(arms, arguments.seeds)
     chosen = _chosen(cells, arguments.cells)

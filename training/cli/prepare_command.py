@@ -16,12 +16,13 @@ from depth_ros.bags.recording import Recording
 from depth_ros.cli.evaluate_command import Progress
 from depth_ros.cli.topic_arguments import add_topic_arguments, overrides, settings
 from depth_ros.errors import SettingsError
+from depth_ros.estimators.parts import usable_cores
 from depth_ros.evaluation.benchmark import machine
 from depth_ros.types import Frame
 from depth_ros_training.data.companions import companions
 from depth_ros_training.data.dataset import read_index
 from depth_ros_training.data.plan import POSES, PrepareOptions
-from depth_ros_training.data.prepare import Report, default_jobs, prepare
+from depth_ros_training.data.prepare import Report, prepare
 from depth_ros_training.data.splits import SplitOptions
 
 
@@ -107,7 +108,7 @@ def _prepare(arguments: argparse.Namespace, out: Path) -> Report:
             preparation(arguments),
             split_options(arguments),
             settings(arguments),
-            arguments.jobs or default_jobs(),
+            arguments.jobs or usable_cores(),
             arguments.overwrite,
             progress,
         )
@@ -130,7 +131,7 @@ def describe(report: Report) -> Iterator[str]:
 
 def _bench(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time preparing, by one process and by all, against reading and decoding the same messages in one process."""
-    jobs = arguments.jobs or default_jobs()
+    jobs = arguments.jobs or usable_cores()
     result: dict[str, Any] = {'machine': machine(), 'processes': jobs}
 
     def bare() -> float:

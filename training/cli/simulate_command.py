@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from depth_ros.errors import OutputError, SettingsError
+from depth_ros.estimators.parts import usable_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     from depth_ros_training.simulation.simulator import SimulationSettings
     from depth_ros_training.simulation.textures import find_photographs
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    cores = usable_cores()
     jobs = min(arguments.jobs or cores, max(arguments.drives, 1))
     settings = SimulationSettings(
         world=arguments.world,

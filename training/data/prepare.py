@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -268,8 +267,3 @@ def _prepare_chunks(
                 path.write_text(json.dumps(part), encoding='utf-8')
     finally:
         chunks.close()
-
-
-def default_jobs() -> int:
-    """As many processes as cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
