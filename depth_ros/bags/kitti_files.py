@@ -156,7 +156,7 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
     Returns:
         points: (N, 3) float32 metres, x forward, y left, z up.
-        reflectance: (N,) float32 as stored, 0..1 or 0..255; None where the file holds none (x y z alone, or all zero).
+        reflectance: (N,) float32, or None where the file holds none (x y z alone, or all zero).
 
     Raises:
         RecordingError: the size of the file makes no points.
@@ -169,7 +169,7 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if size % 16 == 0 and size:
         points = values.reshape(-1, 4)
         reflectance = points[:, 3]
-        if np.isfinite(reflectance).all() and reflectance.min() >= 0 and reflectance.max() <= 255:
+        if np.isfinite(reflectance).all() and reflectance.min() >= 0 and reflectance.max() <= 1:
             return np.ascontiguousarray(points[:, :3]), (reflectance.copy() if reflectance.any() else None)
     if size % 12 == 0 and size:
         return values.reshape(-1, 3), None

@@ -124,17 +124,6 @@ def test_scans_without_reflectance_have_no_intensity(tmp_path):
     assert sweeps[0].ring is not None
 
 
-def test_reflectance_of_eight_bits_is_kept_as_it_is(tmp_path):
-    """View of Delft, in the layout of KITTI, stores 0 to 255."""
-    drive = raw_drive(tmp_path, count=1)
-    points = scan(0)
-    points[:, 3] = np.arange(len(points)) % 256
-    points.tofile(drive / 'velodyne_points' / 'data' / '0000000000.bin')
-    import_kitti_raw(drive, tmp_path / 'bag')
-    with Recording(tmp_path / 'bag') as recording:
-        np.testing.assert_array_equal(events(recording, LidarScan)[0][1].intensity, points[:, 3])
-
-
 def test_odometry_is_relative_to_the_first_packet(tmp_path):
     import_kitti_raw(raw_drive(tmp_path), tmp_path / 'bag')
     with BagReader(tmp_path / 'bag') as reader:

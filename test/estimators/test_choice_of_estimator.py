@@ -11,9 +11,11 @@ pytest.importorskip('onnx', reason='networks are exported with onnx')
 from broken_networks import changed_graph, greedy_for_wide_images, nan_for_bright_images, set_to_nan
 
 from depth_ros.errors import CheckpointError, FrameRefused, MissingDependencyError
-from depth_ros.estimators import registry
+from depth_ros.estimators import learned, registry
 from depth_ros.estimators.classical import ClassicalEstimator
 from depth_ros.estimators.learned import EngineError, reference_input
+from depth_ros.estimators.network_input import encode
+from depth_ros.estimators.parts import threads_here
 from depth_ros.estimators.registry import create_estimator, method_name, runs_on
 from depth_ros.networks.weights import CHECKPOINT, EXPORTED
 from depth_ros.settings import EstimatorSettings, Settings
@@ -237,3 +239,19 @@ def test_an_engine_without_memory_is_told_from_one_that_fails(weights, tmp_path,
     assert caught.value.reason == 'out_of_memory'
     assert estimator.status.precision == precision
     assert np.isfinite(estimator.estimate(frame, sparse)[0]).all(), 'what fits is answered'
+
+
+@pytest.mark.parametrize('method', ['network', 'exported'])
+def test_as_many_threads_make_the_input_as_are_set(weights, monkeypatch, method):
+    asked = []
+
+    def noted(*arguments):
+        asked.append(arguments[3])
+        return encode(*arguments)
+
+    monkeypatch.setattr(learned, 'encode', noted)
+    for threads, expected in ((3, 3), (0, threads_here())):
+        estimator = create_estimator(settings(method=method, threads=threads), weights=weights)
+        estimator.estimate(*reference_input())
+        assert set(asked) == {expected}
+        asked.clear()

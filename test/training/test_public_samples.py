@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from depth_ros.bags.frames import import_frames, read_calibration, read_points
+from depth_ros.bags.frames import import_frames, read_calibration, read_points, write_frame
 from depth_ros.errors import RecordingError
 from depth_ros_training.acceptance import OTHER_SENSORS
 from depth_ros_training.cli.main import main
+from depth_ros_training.data.importers import read_frame
 from depth_ros_training.public_samples import view_of_delft
 from depth_ros_training.public_samples.collect import SAMPLES, collect
 from depth_ros_training.public_samples.pandaset import pandar64_rings
@@ -71,6 +72,17 @@ def test_frames_have_the_image_and_the_geometry_of_the_repository(clones, tmp_pa
     np.testing.assert_array_equal(intensity, POINTS[:, 3])
     assert ring is None
     assert import_frames([tmp_path / 'out/tri_dgp'], tmp_path / 'bag').notes
+
+
+def test_training_takes_the_rings_that_a_frame_names(tmp_path):
+    ring = np.arange(len(POINTS)) % 3 + 4
+    in_front = np.abs(POINTS) * [0.1, 0.1, 1.0, 1.0] + [0, 0, 3, 0]
+    write_frame(tmp_path / 'frame', jpeg(), np.array([[50, 0, 30], [0, 50, 20], [0, 0, 1]]), np.eye(4), in_front, ring)
+    calibration = read_calibration(tmp_path / 'frame') | {'drive_or_place': 'here'}
+    (tmp_path / 'frame/calib.json').write_text(json.dumps(calibration))
+    sample = read_frame(tmp_path / 'frame')
+    assert len(sample.points) > 20
+    np.testing.assert_array_equal(sample.ring, ring[sample.points.index])
 
 
 def test_what_is_there_stays_and_what_cannot_be_read_leaves_nothing(clones, tmp_path):

@@ -13,12 +13,11 @@ from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, FrameRefused
 from depth_ros.estimators.yardsticks import NearestEstimator
 from depth_ros.evaluation.replay import ReplayCounts, replay
-from depth_ros.geometry.projection import ProjectedPoints, concatenate
-from depth_ros.geometry.rings import infer_rings
+from depth_ros.geometry.projection import concatenate
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import Settings
-from depth_ros.types import Frame, LidarScan
-from depth_ros_training.data.sample import UNKNOWN_RING, Sample, empty_points
+from depth_ros.types import Frame
+from depth_ros_training.data.sample import Sample, empty_points, rings_of
 
 
 class _SamplePipeline(DepthPipeline):
@@ -84,13 +83,3 @@ def read_bag(path: Path, every: int = 1, settings: Settings = Settings()) -> Ite
         truth.close()
     if not count:
         raise BagError(f'no image of {str(path)!r} makes a sample: {dict(refused) or "there is none"}')
-
-
-def rings_of(scan: LidarScan, points: ProjectedPoints) -> np.ndarray:
-    """(M,) int16 beam of each projected point, ``UNKNOWN_RING`` where the lidar names none and none can be found."""
-    if scan.ring is not None:
-        return scan.ring[points.index].astype(np.int16)
-    found = infer_rings(scan.points)
-    if found is None:
-        return np.full(len(points), UNKNOWN_RING, np.int16)
-    return found[0][points.index].astype(np.int16)

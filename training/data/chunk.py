@@ -24,7 +24,6 @@ from depth_ros.settings import Settings
 from depth_ros.types import Frame, LidarScan, Pose
 from depth_ros_training.data.accumulation import JUMP_NS, Accumulated, SweepWindow, draw
 from depth_ros_training.data.agreement import EdgeAgreement
-from depth_ros_training.data.bags import rings_of
 from depth_ros_training.data.companions import PartnerImages, find_partner
 from depth_ros_training.data.dataset import (
     NO_OVERLAP,
@@ -37,7 +36,7 @@ from depth_ros_training.data.dataset import (
 )
 from depth_ros_training.data.plan import BagPlan, PrepareOptions
 from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, read_trajectory
-from depth_ros_training.data.sample import empty_points
+from depth_ros_training.data.sample import empty_points, rings_of
 from depth_ros_training.data.sweep_kernels import compare
 
 _NS = 1_000_000_000

@@ -13,10 +13,9 @@ from depth_ros.bags.frames import frame_camera, read_calibration, read_points, r
 from depth_ros.errors import RecordingError
 from depth_ros.geometry.motion import PointMotion
 from depth_ros.geometry.projection import project
-from depth_ros.geometry.rings import infer_rings
 from depth_ros.settings import ProjectionSettings
 from depth_ros.types import Camera, LidarScan
-from depth_ros_training.data.sample import UNKNOWN_RING, Sample, SourceImage, empty_points
+from depth_ros_training.data.sample import Sample, SourceImage, empty_points, rings_of
 
 # Focal length of a camera that nobody calibrated, in units of its longer side: a horizontal view of 60 degrees.
 _ASSUMED_FOCAL = 0.87
@@ -64,9 +63,8 @@ def _lidar_frame(
     xyz, _, known = read_points(folder)
     camera_from_lidar = np.asarray(calibration['camera_from_lidar'], dtype=np.float64)
     motion = PointMotion(camera_from_lidar[None, :3], 0, 1, 'assumed_static')
-    points = project(LidarScan(1, xyz, 'lidar'), motion, camera, projection.min_depth, projection.max_depth)
-    found = (known, '') if known is not None else infer_rings(xyz)
-    ring = np.full(len(points), UNKNOWN_RING, np.int16) if found is None else found[0][points.index].astype(np.int16)
+    scan = LidarScan(1, xyz, 'lidar', ring=known)
+    points = project(scan, motion, camera, projection.min_depth, projection.max_depth)
     truth = read_true_depth(folder, calibration, camera.fx)
     return Sample(
         _name(folder),
@@ -74,7 +72,7 @@ def _lidar_frame(
         image,
         camera,
         points,
-        ring,
+        rings_of(scan, points),
         truth,
         others=_right_image(folder, calibration),
     )

@@ -8,7 +8,8 @@ import numpy as np
 
 from depth_ros.errors import ShapeError
 from depth_ros.geometry.projection import ProjectedPoints, nearest_per_pixel, visible
-from depth_ros.types import Camera, Frame, SparseDepth
+from depth_ros.geometry.rings import infer_rings
+from depth_ros.types import Camera, Frame, LidarScan, SparseDepth
 
 UNKNOWN_RING = -1
 SOURCE_KINDS = ('stereo', 'temporal')
@@ -146,3 +147,13 @@ def split_points(
     seen = visible(withheld, points.take(nearest_per_pixel(points, shape)), shape, hidden_margin)
     parts = inputs.take(visible(inputs, inputs, shape, hidden_margin)), withheld.take(seen)
     return tuple(SparseDepth(part.u, part.v, part.depth, np.full(len(part), std, np.float32), shape) for part in parts)
+
+
+def rings_of(scan: LidarScan, points: ProjectedPoints) -> np.ndarray:
+    """(M,) int16 beam of each projected point, ``UNKNOWN_RING`` where the lidar names none and none can be found."""
+    if scan.ring is not None:
+        return scan.ring[points.index].astype(np.int16)
+    found = infer_rings(scan.points)
+    if found is None:
+        return np.full(len(points), UNKNOWN_RING, np.int16)
+    return found[0][points.index].astype(np.int16)
