@@ -44,6 +44,12 @@ class NetworkSettings:
         'Checkpoints of networks that this one is to be like (loss.teacher): the mean of their log depths. Relative to '
         '--data.',
     )
+    teachers_see: str = param(
+        'the_same',
+        'What teachers are given of a sample: the_same as this network, or all its points, with neither these nor the '
+        'colours varied.',
+        choices=('the_same', 'all_points'),
+    )
 
 
 @dataclass(frozen=True)

@@ -144,9 +144,7 @@ def _soak(frames: int) -> dict[str, Any]:
     return result | {'second_tenth_mb': before, 'last_tenth_mb': after, 'growth': after / before - 1}
 
 
-def _node_under_load(
-    width: int, height: int, method: str, frames: int, load: list[str], downscale: int = 1
-) -> dict[str, Any]:
+def _node_under_load(width: int, height: int, method: str, frames: int, load: list[str]) -> dict[str, Any]:
     """Run the node and a load generator as processes; return what the generator found."""
     if importlib.util.find_spec('rclpy') is None:
         raise MissingDependencyError("rclpy is not installed; source ROS 2, or pip install 'depth_ros[ros]'")
@@ -154,8 +152,7 @@ def _node_under_load(
     domain = private_graph()
     node = subprocess.Popen(
         [sys.executable, '-m', 'depth_ros.nodes.depth_node', '--ros-args', '--log-level', 'error',
-         '-p', f'estimator.method:={method}', '-p', f'transforms.static:={static}', '-p', 'camera.images:=rectified',
-         '-p', f'estimator.downscale:={downscale}'],
+         '-p', f'estimator.method:={method}', '-p', f'transforms.static:={static}', '-p', 'camera.images:=rectified'],
         env=domain, stdout=sys.stderr,
     )  # fmt: skip
     generator = subprocess.Popen(

@@ -15,10 +15,12 @@ class Estimator(Protocol):
     Attributes:
         name: name of the method, as ``--method`` takes it.
         needs_lidar: True if it has no answer where there is no measurement.
+        best_pixels: about so many pixels has an image that it does best on; inf = the more of them the better.
     """
 
     name: str
     needs_lidar: bool
+    best_pixels: float
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth and its standard deviation.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -48,6 +50,7 @@ class ClassicalEstimator:
 
     name = 'classical'
     needs_lidar = True
+    best_pixels = math.inf
 
     def __init__(self, settings: ClassicalSettings | None = None) -> None:
         """Take settings, or the defaults."""

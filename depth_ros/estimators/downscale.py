@@ -1,6 +1,8 @@
-"""Estimators at a lower resolution than the image: for robots that need the rate more than the last bit of detail."""
+"""Estimators at a lower resolution than the image: what networks do best on, and what takes less time."""
 
 from __future__ import annotations
+
+import math
 
 import cv2
 import numpy as np
@@ -25,16 +27,55 @@ def estimate_downscaled(
         estimator: the method.
         frame: the image, H x W.
         sparse: its measurements.
-        downscale: how many rows and columns of the image become one; 1 = none.
+        downscale: see ``downscale_for``.
 
     Returns:
-        As ``Estimator.estimate``. Between pixels of one surface inverse depth and standard deviation are interpolated
-        linearly, at its edges the nearest pixel is taken.
+        As ``Estimator.estimate``; see ``enlarge``.
     """
+    downscale = downscale_for(estimator.best_pixels, sparse.shape, downscale)
     if downscale == 1:
         return estimator.estimate(frame, sparse)
+    return enlarge(*estimator.estimate(*shrink(frame, sparse, downscale)), sparse.shape)
+
+
+def downscale_for(best_pixels: float, shape: tuple[int, int], asked: int = 0) -> int:
+    """How many rows and columns of an image become one.
+
+    Args:
+        best_pixels: as of the estimator.
+        shape: (height, width) of the image.
+        asked: ``estimator.downscale``: so many, 1 = none; 0 = so many that the number of pixels is nearest to the best
+            one, by their ratio.
+
+    Returns:
+        The downscale, 1 or more.
+    """
+    if asked:
+        return asked
+    excess = shape[0] * shape[1] / best_pixels
+    # The sizes at n and at n + 1 are equally far from the best one where the excess is n (n + 1).
+    return max(math.ceil((math.sqrt(1 + 4 * excess) - 1) / 2), 1)
+
+
+def small_shape(shape: tuple[int, int], downscale: int) -> tuple[int, int]:
+    """(height, width) of an image at a lower resolution; at the lower right border fewer pixels may become one."""
+    return -(-shape[0] // downscale), -(-shape[1] // downscale)
+
+
+def shrink(frame: Frame, sparse: SparseDepth, downscale: int) -> tuple[Frame, SparseDepth]:
+    """An image and its measurements at a lower resolution.
+
+    Args:
+        frame: the image, H x W.
+        sparse: its measurements.
+        downscale: how many rows and columns become one.
+
+    Returns:
+        frame: the image, ceil(H / downscale) x ceil(W / downscale).
+        sparse: its measurements, of those that fall into one pixel the nearest.
+    """
     height, width = sparse.shape
-    small = (-(-height // downscale), -(-width // downscale))
+    small = small_shape(sparse.shape, downscale)
     x, y = width / small[1], height / small[0]
     image = cv2.resize(frame.image, small[::-1], interpolation=cv2.INTER_AREA)
     camera = frame.camera
@@ -46,12 +87,26 @@ def estimate_downscaled(
     v = np.minimum((sparse.v + 0.5) / y - 0.5, small[0] - 0.5 - _INSIDE).astype(np.float32)
     moved = SparseDepth(u, v, sparse.depth, sparse.std, small)
     kept = nearest_per_pixel(moved, small)
-    depth, std = estimator.estimate(
+    return (
         Frame(frame.stamp_ns, image, frame.encoding, small_camera),
         SparseDepth(u[kept], v[kept], sparse.depth[kept], sparse.std[kept], small),
     )
+
+
+def enlarge(depth: np.ndarray, std: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """What was estimated at a lower resolution, at that of the image.
+
+    Args:
+        depth: (h, w) float32 metres, NaN = unknown.
+        std: (h, w) float32 metres, NaN where depth is NaN.
+        shape: (height, width) of the image.
+
+    Returns:
+        Both, (height, width). Between pixels of one surface inverse depth and standard deviation are interpolated
+        linearly, at its edges the nearest pixel is taken.
+    """
     with np.errstate(divide='ignore'):
-        return _enlarge(1 / depth, std, height, width)
+        return _enlarge(1 / depth, std, *shape)
 
 
 @njit(nogil=True, cache=True)

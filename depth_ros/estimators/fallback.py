@@ -38,6 +38,11 @@ class NetworkOrClassical:
         return self._current.needs_lidar
 
     @property
+    def best_pixels(self) -> float:
+        """Size of the images that the one that is at work does best on."""
+        return self._current.best_pixels
+
+    @property
     def status(self) -> EngineStatus | None:
         """What runs the network; None once the classical estimator is at work."""
         return getattr(self._current, 'status', None)

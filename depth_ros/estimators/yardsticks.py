@@ -26,6 +26,7 @@ class NearestEstimator:
 
     name = 'nearest'
     needs_lidar = True
+    best_pixels = math.inf
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
@@ -42,6 +43,7 @@ class LinearEstimator:
 
     name = 'linear'
     needs_lidar = True
+    best_pixels = math.inf
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""
@@ -85,6 +87,7 @@ class MorphologicalEstimator:
 
     name = 'ip_basic'
     needs_lidar = True
+    best_pixels = math.inf
 
     def estimate(self, frame: Frame, sparse: SparseDepth) -> tuple[np.ndarray, np.ndarray]:
         """Estimate depth; std grows with the distance from the measurement, see ``Estimator.estimate``."""

@@ -12,6 +12,7 @@ from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from depth_ros.errors import DepthRosError, MessageError
+from depth_ros.estimators.downscale import downscale_for, small_shape
 from depth_ros.evaluation.metrics import score
 from depth_ros.messages.frame import FrameDecoder
 from depth_ros.messages.header import stamp_ns
@@ -224,6 +225,9 @@ class DepthWorker:
         basis = estimate.basis
         if basis.without_lidar and self._health.did_without_lidar(basis.without_lidar):
             self._logger.warning(f'depth comes from the image alone, without lidar: {basis.without_lidar}')
+        best, asked, shape = self._pipeline.estimator.best_pixels, settings.estimator.downscale, frame.camera.shape
+        height, width = small_shape(shape, downscale_for(best, shape, asked))
+        self._health.estimated_at = f'{width}x{height}, of images of {shape[1]}x{shape[0]}'
         output_ns = self._outputs.publish(estimate, settings.output)
         published = time.perf_counter_ns()
         self._health.answer(

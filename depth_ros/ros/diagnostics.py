@@ -71,6 +71,7 @@ def estimator_report(
         'refused': health.images_refused,
         'waiting': waiting,
         'not answered, nobody listened': health.unwanted,
+        'estimated at': health.estimated_at,
         'rests on': health.basis,
         'motion from': health.motion,
     }

@@ -108,6 +108,7 @@ class Health:
         self.inputs = {name: InputHealth(required=required) for name, required in inputs.items()}
         self.clock_ns: int | None = None  # of the node, at the newest report
         self.motion = ''  # where the motion of the robot is known from
+        self.estimated_at = ''  # size of the images that the estimator sees
         self.refusals: dict[str, Tally] = {}
         self.images_refused = 0
         self.answered = 0

@@ -1,9 +1,15 @@
 """Estimators at a lower resolution: planes stay planes, surfaces do not mix, what is unknown stays unknown."""
 
+import math
+
 import numpy as np
 import pytest
 
-from depth_ros.estimators.downscale import estimate_downscaled
+from depth_ros.estimators.downscale import downscale_for, estimate_downscaled
+from depth_ros.estimators.learned import BEST_PIXELS
+from depth_ros.estimators.registry import create_estimator
+from depth_ros.pipeline import estimate_depth
+from depth_ros.settings import Settings, from_flat
 from depth_ros.types import Camera, Frame, SparseDepth
 
 
@@ -12,6 +18,7 @@ class Known:
 
     name = 'known'
     needs_lidar = True
+    best_pixels = math.inf
 
     def __init__(self, depth_of):
         self.depth_of = depth_of
@@ -90,3 +97,37 @@ def test_points_at_the_border_of_the_image_stay_inside_of_the_smaller_one(width,
 
     estimate_downscaled(Spy(ground), frame, sparse, downscale)
     assert given == {'row': [-(-height // downscale) - 1], 'column': [-(-width // downscale) - 1]}
+
+
+@pytest.mark.parametrize(
+    ('width', 'height', 'downscale'),
+    [(640, 480, 1), (1242, 375, 1), (1032, 775, 1), (1033, 775, 2), (1280, 720, 2), (1920, 1200, 2), (2448, 2048, 4),
+     (3840, 2160, 5), (7, 5, 1)],
+)  # fmt: skip
+def test_networks_see_images_of_the_size_that_they_do_best_on(width, height, downscale):
+    shape = height, width
+    assert downscale_for(BEST_PIXELS, shape) == downscale
+    apart = {n: abs(math.log(width * height / n**2 / BEST_PIXELS)) for n in range(1, 9)}
+    assert downscale == min(apart, key=apart.get)
+    assert downscale_for(math.inf, shape) == 1
+    assert downscale_for(BEST_PIXELS, shape, 3) == 3
+
+
+@pytest.mark.parametrize(
+    ('method', 'asked', 'seen'),
+    [('network', 0, (600, 960)), ('network', 1, (1200, 1920)), ('network', 3, (400, 640)),
+     ('classical', 0, (1200, 1920))],
+)  # fmt: skip
+def test_what_an_estimator_sees_is_as_large_as_the_settings_say(method, asked, seen, monkeypatch):
+    estimator = create_estimator(Settings(), method)
+    shapes = []
+
+    def estimate(frame, sparse):
+        shapes.append(frame.image.shape[:2])
+        return Known(ground).estimate(frame, sparse)
+
+    monkeypatch.setattr(estimator, 'estimate', estimate)
+    frame, sparse = scene(1920, 1200)
+    depth, std = estimate_depth(estimator, frame, sparse, from_flat({'estimator.downscale': asked}))
+    assert shapes == [seen]
+    assert depth.shape == std.shape == (1200, 1920)

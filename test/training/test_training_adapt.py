@@ -160,6 +160,21 @@ def test_images_are_trained_on_at_the_size_at_which_the_robot_estimates(adapted,
     assert training.view.min_share <= 480 / 1920
 
 
+def test_large_images_are_trained_on_at_the_size_at_which_networks_see_them(adapted, tmp_path):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'dataset').symlink_to(adapted / 'work' / 'dataset')
+    adapting = module._Adapting([], tmp_path, module.AdaptOptions(steps=10), Settings(), print, None, False)
+    index = read_index(tmp_path / 'work' / 'dataset')
+    cameras = [camera for facts in index.head['recordings'].values() for camera in facts['cameras']]
+    for camera in cameras:
+        camera |= {'width': 1920, 'height': 1200}
+    training, _ = adapting._training(index)
+    assert (training.data.crop_height, training.data.crop_width) == (224, 480)
+    assert training.view.min_zoom == pytest.approx(0.35)
+    cameras[0] |= {'width': 960, 'height': 600}  # one that is seen as it is
+    assert adapting._training(index)[0].view.min_zoom == pytest.approx(0.7)
+
+
 @pytest.mark.parametrize(
     ('classes', 'changes', 'alignment', 'temporal', 'system'),
     [

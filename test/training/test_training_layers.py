@@ -12,12 +12,14 @@ from training_runs import settings_of
 from training_scenes import scene
 
 from depth_ros.errors import SettingsError
+from depth_ros.estimators.downscale import estimate_downscaled
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros.networks.encoders import ENCODERS
 from depth_ros.networks.layout import CANDIDATES, NEARER
 from depth_ros.types import SparseDepth
+from depth_ros_training.data import views
 from depth_ros_training.data.datasets import ViewDataset, read_data
 from depth_ros_training.data.store import SampleFolder, SampleWriter
 from depth_ros_training.engine.fit import fit
@@ -110,6 +112,19 @@ def test_teachers_say_the_mean_of_what_they_say_while_they_are_trained(data):
     theirs = [each.train()(*batch.values()).log_depth for each in (teacher, other)]
     torch.testing.assert_close(said, (theirs[0] + theirs[1]) / 2)
     assert (theirs[0] - limited).abs().max() > 0.5
+
+
+def test_large_images_are_validated_on_as_robots_see_them(data, monkeypatch):
+    monkeypatch.setattr(views, 'BEST_PIXELS', 192 * 96 / 4)
+    network = DepthNet().eval()
+    (case,) = Cases([SampleFolder(data / 'scenes')[0]], (4,))
+    assert case.input.shape == (48, 96)
+    depth, std = predict(network, case, torch.device('cpu'))
+    frame = case.sample.frame()
+    expected = estimate_downscaled(NetworkEstimator.of(network), frame, case.given, 2)
+    assert depth.shape == std.shape == (96, 192)
+    np.testing.assert_allclose(depth, expected[0], rtol=1e-4)
+    np.testing.assert_allclose(std, expected[1], rtol=1e-4)
 
 
 def test_a_network_starts_with_the_layers_of_its_teacher(data):

@@ -22,6 +22,8 @@ import numpy as np
 from depth_ros.bags.companion import TRUTH_TOPIC
 from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, CheckpointError, OutputError, RecordingError, SettingsError
+from depth_ros.estimators.downscale import downscale_for
+from depth_ros.estimators.learned import BEST_PIXELS
 from depth_ros.evaluation.evaluate import EvaluationOptions
 from depth_ros.files import output_errors, whole_file
 from depth_ros.networks.checkpoint import load_checkpoint
@@ -314,8 +316,11 @@ class _Adapting:
     def _training(self, index: Index) -> tuple[TrainingSettings, int]:
         """All settings of the fine-tuning; how many steps is measured once and kept."""
         trained = [entry for entry in index.frames if entry['split'] == 'train']
-        downscale = self.settings.estimator.downscale
         cameras = [camera for facts in index.head['recordings'].values() for camera in facts['cameras'][:1]]
+        downscale = min(
+            downscale_for(BEST_PIXELS, (camera['height'], camera['width']), self.settings.estimator.downscale)
+            for camera in cameras
+        )
         height, width = (
             min(camera[key] for camera in cameras) // downscale // STRIDE * STRIDE for key in ('height', 'width')
         )

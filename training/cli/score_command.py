@@ -10,6 +10,7 @@ import numpy as np
 
 from depth_ros.errors import SettingsError
 from depth_ros.estimators.base import Estimator
+from depth_ros.estimators.downscale import estimate_downscaled
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint
@@ -71,7 +72,10 @@ def run(arguments: argparse.Namespace) -> None:
         sums = {name: np.zeros(NUM_SUMS) for name in (*methods, *([_PERFECT] if arguments.perfect else ()))}
         for case in Cases(samples, [thinning]):
             judge = case.sample.true_points() if arguments.truth else case.withheld
-            results = {name: method.estimate(case.sample.frame(), case.given) for name, method in methods.items()}
+            frame, downscale = case.sample.frame(), Settings().estimator.downscale
+            results = {
+                name: estimate_downscaled(method, frame, case.given, downscale) for name, method in methods.items()
+            }
             if arguments.perfect:
                 results[_PERFECT] = case.sample.truth, np.full_like(case.sample.truth, np.nan)
             known = np.logical_and.reduce([np.isfinite(depth) for depth, _ in results.values()])

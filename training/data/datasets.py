@@ -156,6 +156,7 @@ class ViewDataset(Dataset):
         self._shares = weights / weights.sum()
         self._settings = settings
         self._others = settings.self_supervision if others else None
+        self._informed = settings.loss.teacher > 0 and settings.network.teachers_see == 'all_points'
         self._shape = settings.data.crop_height, settings.data.crop_width
 
     def __getitem__(self, number: int) -> dict[str, Any]:
@@ -173,13 +174,14 @@ class ViewDataset(Dataset):
         rng = np.random.default_rng([self._settings.run.seed, number])
         groups = self._groups[rng.choice(len(self._shares), p=self._shares)]
         group = groups[rng.integers(len(groups))]
-        view = make_view(group[rng.integers(len(group))], self._shape, self._settings.view, rng, self._others)
+        sample = group[rng.integers(len(group))]
+        view = make_view(sample, self._shape, self._settings.view, rng, self._others, self._informed)
         item = {**_arrays(view), 'number': np.int64(number)}
         return item if view.others is None else {**item, **_other_arrays(view.others, item)}
 
 
 def _arrays(view: View) -> dict[str, np.ndarray]:
-    return {
+    arrays = {
         'image': view.input.image,
         'rays': view.input.rays,
         'guide': view.input.guide,
@@ -189,6 +191,15 @@ def _arrays(view: View) -> dict[str, np.ndarray]:
         'sky': view.sky[None],
         'exact': np.float32(view.exact),
     }
+    if view.informed is not None:
+        # A depth of 1 of what the teachers say is so much of what this network says.
+        unit = view.informed.scale / view.input.scale if view.metric else math.nan
+        arrays |= {
+            'informed_image': view.informed.image,
+            'informed_guide': view.informed.guide,
+            'informed_unit': np.float32(unit),
+        }
+    return arrays
 
 
 def _other_arrays(others: Others, item: dict[str, np.ndarray]) -> dict[str, Any]:

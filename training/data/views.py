@@ -8,6 +8,8 @@ import dataclasses
 import cv2
 import numpy as np
 
+from depth_ros.estimators.downscale import downscale_for, shrink
+from depth_ros.estimators.learned import BEST_PIXELS
 from depth_ros.estimators.network_input import NetworkInput, encode, padded_shape
 from depth_ros.geometry.camera import rays
 from depth_ros.geometry.projection import ProjectedPoints
@@ -61,6 +63,7 @@ class View:
         sky: (H, W) float32, 1 where a pixel shows the sky, 0 where it shows something, NaN = unknown.
         exact: True where the sample is a simulated one.
         others: the other images of the scene, if asked for.
+        informed: the same view with all points, and neither these nor its colours varied, if asked for.
     """
 
     input: NetworkInput
@@ -70,6 +73,7 @@ class View:
     sky: np.ndarray
     exact: bool
     others: Others | None = None
+    informed: NetworkInput | None = None
 
 
 def make_view(
@@ -78,6 +82,7 @@ def make_view(
     settings: ViewSettings,
     rng: np.random.Generator,
     others: SelfSupervisionSettings | None = None,
+    informed: bool = False,
 ) -> View:
     """Vary a sample.
 
@@ -87,6 +92,7 @@ def make_view(
         settings: how much to vary.
         rng: source of chance; the same state gives the same view.
         others: how to take the other images of the sample; None = not at all. The view is the same either way.
+        informed: also what a network would be given that knows all. The view is the same either way.
 
     Returns:
         The view.
@@ -120,17 +126,29 @@ def make_view(
     image = recolor(image, settings, rng)
     directions = rays(zoomed.camera)
     mirrored = bool(rng.random() < settings.flip)
-    encoded, target = _encode(zoomed.camera, image, directions, inputs, target, mirrored)
-    sky = np.ascontiguousarray(sky[:, ::-1]) if mirrored else sky
+    encoded = _encode(zoomed.camera, image, directions, inputs, mirrored)
+    target, sky = _turned(target, mirrored), _turned(sky, mirrored)
     dense = zoomed.truth is not None and bool(np.isfinite(zoomed.truth).mean() > _SOME)
     # Without lidar nothing tells the scale of a sample that has none.
     metric = zoomed.metric or len(inputs) > 0
     if not metric:
         target[:] = np.nan
     view = View(encoded, target / np.float32(encoded.scale), dense, metric, sky, sample.exact)
+    if informed:
+        everything = _all_points(zoomed.points, shape, projection)
+        taught = _encode(zoomed.camera, zoomed.image, directions, everything, mirrored)
+        view = dataclasses.replace(view, informed=taught)
     if others is None:
         return view
-    return dataclasses.replace(view, others=_others(sample, zoomed, given, mirrored, others, settings, look, rng))
+    return dataclasses.replace(
+        view, others=_others(sample, zoomed, given, mirrored, others, settings, look, rng, informed)
+    )
+
+
+def _all_points(points: ProjectedPoints, shape: tuple[int, int], projection: ProjectionSettings) -> SparseDepth:
+    """What an estimator would be given if nothing were withheld."""
+    everything = np.ones(len(points), np.bool_)
+    return split_points(points, everything, shape, projection.hidden_margin, projection.range_std)[0]
 
 
 def _forget_gaps(target: np.ndarray, points: ProjectedPoints) -> None:
@@ -152,11 +170,11 @@ def _forget_gaps(target: np.ndarray, points: ProjectedPoints) -> None:
 
 
 def _encode(
-    camera: Camera, image: np.ndarray, directions: np.ndarray, inputs: SparseDepth, target: np.ndarray, mirrored: bool
-) -> tuple[NetworkInput, np.ndarray]:
-    """Input of the network and target of an image, mirrored or as it is."""
+    camera: Camera, image: np.ndarray, directions: np.ndarray, inputs: SparseDepth, mirrored: bool
+) -> NetworkInput:
+    """Input of the network for an image, mirrored or as it is."""
     if mirrored:
-        image, target = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(target[:, ::-1])
+        image = _turned(image, mirrored)
         directions = directions[:, ::-1] * np.array([-1, 1], np.float32)
         camera = dataclasses.replace(camera, cx=camera.width - 1 - camera.cx)
         # Pixels hold their left edge and not their right one, which is the other way round in a mirror.
@@ -164,7 +182,11 @@ def _encode(
         u = np.clip(np.float32(camera.width - 1) - inputs.u, np.float32(-0.5), last)
         inputs = SparseDepth(u, inputs.v, inputs.depth, inputs.std, inputs.shape)
     directions = np.ascontiguousarray(np.nan_to_num(directions, nan=0.0))
-    return encode(Frame(1, image, 'rgb8', camera), inputs, directions), target
+    return encode(Frame(1, image, 'rgb8', camera), inputs, directions)
+
+
+def _turned(pixels: np.ndarray, mirrored: bool) -> np.ndarray:
+    return np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
 
 
 def _others(
@@ -176,6 +198,7 @@ def _others(
     settings: ViewSettings,
     look: np.random.Generator,
     rng: np.random.Generator,
+    informed: bool,
 ) -> Others:
     """The other images of a sample beside its view; ``look`` is the chance that the colours of the view came from."""
     sources = source_views(sample, zoomed.camera, others.neighbors, others.margin)
@@ -191,10 +214,14 @@ def _others(
         judging = withheld.depth <= _ALLOWED_DEPTH
         target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
         rows, columns = (slice(others.margin, others.margin + size) for size in shape)
-        image = recolor(np.ascontiguousarray(sources.images[STEREO, rows, columns, :3]), settings, look)
-        encoded, target = _encode(camera, image, rays(camera), _disturb(inputs, settings, rng), target, mirrored)
+        image, directions = np.ascontiguousarray(sources.images[STEREO, rows, columns, :3]), rays(camera)
+        everything = _all_points(points, shape, projection)
+        taught = _encode(camera, image, directions, everything, mirrored) if informed else None
+        image = recolor(image, settings, look)
+        encoded = _encode(camera, image, directions, _disturb(inputs, settings, rng), mirrored)
+        target = _turned(target, mirrored) / np.float32(encoded.scale)
         sky = np.full(shape, np.nan, np.float32)
-        partner = View(encoded, target / np.float32(encoded.scale), False, True, sky, sample.exact)
+        partner = View(encoded, target, False, True, sky, sample.exact, informed=taught)
     if mirrored:
         return Others(cv2.flip(clean, 1), sources.mirrored(), partner)
     return Others(clean, sources, partner)
@@ -315,7 +342,7 @@ def _disturb(sparse: SparseDepth, settings: ViewSettings, rng: np.random.Generat
 
 
 def whole_view(sample: Sample, given: np.ndarray) -> tuple[NetworkInput, SparseDepth, SparseDepth]:
-    """Take a sample as it is, for validation.
+    """Take a sample as it is, for validation; what the network sees is as large as on a robot.
 
     Args:
         sample: the sample.
@@ -330,7 +357,9 @@ def whole_view(sample: Sample, given: np.ndarray) -> tuple[NetworkInput, SparseD
     inputs, withheld = split_points(
         sample.points, given, sample.camera.shape, projection.hidden_margin, projection.range_std
     )
-    return encode(sample.frame(), inputs), inputs, withheld
+    downscale = downscale_for(BEST_PIXELS, sample.camera.shape)
+    frame = sample.frame(), inputs
+    return encode(*(shrink(*frame, downscale) if downscale > 1 else frame)), inputs, withheld
 
 
 def check_shape(shape: tuple[int, int]) -> bool:

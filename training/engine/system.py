@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from depth_ros.errors import SettingsError, TrainingError
+from depth_ros.estimators.downscale import enlarge
 from depth_ros.networks.depth_net import DepthNet, Prediction
 from depth_ros.networks.efficientnet_lite import EfficientNetLite
 from depth_ros_training.engine.validation import NUM_SUMS, Case, figures, score, std_correction
@@ -91,11 +92,17 @@ class DepthSystem(lightning.LightningModule):
         return self.network(batch['image'], batch['rays'], batch['guide'])
 
     def taught(self, batch: dict[str, Any]) -> Tensor:
-        """(B, 1, H, W) log depth / scale that the teachers say, in the mean, for the images of a batch."""
-        given = batch['image'], batch['rays'], batch['guide']
+        """(B, 1, H, W) log depth / scale that the teachers say, in the mean, for the images of a batch.
+
+        NaN where that is unknown: what they see has no scale that this network could know.
+        """
+        informed = 'informed_image' in batch
+        image, guide = ('informed_image', 'informed_guide') if informed else ('image', 'guide')
+        given = batch[image], batch['rays'], batch[guide]
         with torch.no_grad():
             # As the network itself is run here: while training nothing limits its corrections.
-            return torch.stack([teacher.train()(*given).log_depth for teacher in self.teachers]).mean(0)
+            said = torch.stack([teacher.train()(*given).log_depth for teacher in self.teachers]).mean(0)
+        return said + batch['informed_unit'].log().view(-1, 1, 1, 1) if informed else said
 
     def loss_weights(self) -> dict[str, float]:
         """Weights of the losses in this step; those of the settings unless a system has a schedule."""
@@ -219,4 +226,6 @@ def predict(network: DepthNet, case: Case, device: torch.device) -> tuple[np.nda
         prediction = network(*tensors)
         depth = prediction.log_depth.exp() * case.input.scale
         std = depth * prediction.log_std.exp()
-    return tuple(values[0, 0, :height, :width].float().cpu().numpy() for values in (depth, std))
+    found = tuple(values[0, 0, :height, :width].float().cpu().numpy() for values in (depth, std))
+    shape = case.sample.camera.shape
+    return found if shape == case.input.shape else enlarge(*found, shape)
