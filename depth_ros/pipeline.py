@@ -16,6 +16,7 @@ import numpy as np
 from depth_ros.errors import CameraError, DepthRosError, FrameRefused, OldTransformError, TransformError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.downscale import estimate_downscaled
+from depth_ros.estimators.parts import threads_here
 from depth_ros.geometry.motion import PointMotion, Trajectory, point_motion
 from depth_ros.geometry.projection import ProjectedPoints, concatenate, nearest_per_pixel, project, visible
 from depth_ros.settings import Settings
@@ -281,7 +282,8 @@ def estimate_depth(
     estimator: Estimator, frame: Frame, sparse: SparseDepth, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate, and hold back pixels that are too unsure (``output.max_relative_std``); see ``Estimator.estimate``."""
-    depth, std = estimate_downscaled(estimator, frame, sparse, settings.estimator.downscale)
+    threads = settings.estimator.threads or threads_here()
+    depth, std = estimate_downscaled(estimator, frame, sparse, settings.estimator.downscale, threads)
     limit = settings.output.max_relative_std
     if limit > 0:
         unsure = std > np.float32(limit) * depth

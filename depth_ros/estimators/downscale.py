@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from depth_ros.estimators.base import Estimator
+from depth_ros.estimators.parts import in_parts
 from depth_ros.geometry.projection import nearest_per_pixel
 from depth_ros.types import Camera, Frame, SparseDepth
 
@@ -19,7 +20,7 @@ _INSIDE = 1e-3
 
 
 def estimate_downscaled(
-    estimator: Estimator, frame: Frame, sparse: SparseDepth, downscale: int
+    estimator: Estimator, frame: Frame, sparse: SparseDepth, downscale: int, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate at a lower resolution, and bring the result back to that of the image.
 
@@ -28,6 +29,7 @@ def estimate_downscaled(
         frame: the image, H x W.
         sparse: its measurements.
         downscale: see ``downscale_for``.
+        threads: how many share what comes after the estimator; the result is the same.
 
     Returns:
         As ``Estimator.estimate``; see ``enlarge``.
@@ -35,7 +37,7 @@ def estimate_downscaled(
     downscale = downscale_for(estimator.best_pixels, sparse.shape, downscale)
     if downscale == 1:
         return estimator.estimate(frame, sparse)
-    return enlarge(*estimator.estimate(*shrink(frame, sparse, downscale)), sparse.shape)
+    return enlarge(*estimator.estimate(*shrink(frame, sparse, downscale)), sparse.shape, threads)
 
 
 def downscale_for(best_pixels: float, shape: tuple[int, int], asked: int = 0) -> int:
@@ -93,33 +95,43 @@ def shrink(frame: Frame, sparse: SparseDepth, downscale: int) -> tuple[Frame, Sp
     )
 
 
-def enlarge(depth: np.ndarray, std: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def enlarge(
+    depth: np.ndarray, std: np.ndarray, shape: tuple[int, int], threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """What was estimated at a lower resolution, at that of the image.
 
     Args:
         depth: (h, w) float32 metres, NaN = unknown.
         std: (h, w) float32 metres, NaN where depth is NaN.
         shape: (height, width) of the image.
+        threads: how many share the work; the result is the same.
 
     Returns:
         Both, (height, width). Between pixels of one surface inverse depth and standard deviation are interpolated
         linearly, at its edges the nearest pixel is taken.
     """
     with np.errstate(divide='ignore'):
-        return _enlarge(1 / depth, std, *shape)
+        inverse = 1 / depth
+    found = np.empty(shape, np.float32), np.empty(shape, np.float32)
+
+    def fill(first: int, last: int) -> None:
+        _enlarge(first, last, inverse, std, *found)
+
+    in_parts(fill, shape[0], threads)
+    return found
 
 
 @njit(nogil=True, cache=True)
-def _enlarge(inverse, std, height, width):
-    rows, columns = inverse.shape
-    out_depth, out_std = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+def _enlarge(first, last, inverse, std, out_depth, out_std):
+    """Fill some rows of both results."""
+    (rows, columns), (height, width) = inverse.shape, out_depth.shape
     left, right, across = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.float32)
     for column in range(width):
         x = min(max((column + 0.5) * columns / width - 0.5, 0.0), columns - 1.0)
         left[column] = int(x)
         right[column] = min(int(x) + 1, columns - 1)
         across[column] = x - int(x)
-    for row in range(height):
+    for row in range(first, last):
         y = min(max((row + 0.5) * rows / height - 0.5, 0.0), rows - 1.0)
         top = int(y)
         bottom, down = min(top + 1, rows - 1), np.float32(y - top)
@@ -137,4 +149,3 @@ def _enlarge(inverse, std, height, width):
             else:
                 k = j if t > 0.5 else i
                 out_depth[row, column], out_std[row, column] = np.float32(1) / inverse[nearest, k], std[nearest, k]
-    return out_depth, out_std

@@ -54,6 +54,15 @@ def test_a_plane_stays_a_plane(downscale):
     np.testing.assert_allclose(std[inner], 0.1 * expected[inner], rtol=2e-2)
 
 
+@pytest.mark.parametrize('threads', [2, 3, 7])
+def test_threads_change_nothing(threads):
+    frame, sparse = scene()
+    known = Known(lambda x, y: np.where(x * y < 0.02, ground(x, y), np.nan))
+    one, several = (estimate_downscaled(known, frame, sparse, 3, count) for count in (1, threads))
+    for values, expected in zip(several, one, strict=True):
+        assert values.tobytes() == expected.tobytes()
+
+
 def test_two_surfaces_do_not_mix():
     frame, sparse = scene()
     depth, _ = estimate_downscaled(Known(lambda x, y: np.where(x < 0.1, 4.0, 12.0)), frame, sparse, 4)
