@@ -23,8 +23,9 @@ TOLERANCES = {'f32': 1e-3, 'f16': 0.1, 'bf16': 0.3}
 """Largest relative error by precision against f32 in torch on the CPU. What half precision costs is measured, not
 assumed; this only catches what is broken."""
 BEST_PIXELS = 400_000
-"""Of larger images a network sees too small a part at once: it sees up to a fifth more wrong, in four times the time.
-Chosen on recordings of five other cars and cameras (0.9 to 2.4 million pixels), at 1 to 3 times their size."""
+"""Of larger images a network sees too small a part at once, and more detail than it was trained on: errors are a tenth
+larger, for four times the pixels. Chosen on recordings of five other sensors, of 1.4 to 2.4 million pixels, which were
+made 1 to 3 times smaller."""
 MAX_CAMERAS = 8
 """So many cameras, or image sizes, are kept ready; with more of them memory would grow without end."""
 # As torch, CUDA, TensorRT, ONNX Runtime, OpenVINO and the C++ library say it; only torch has a class of errors for it.
