@@ -125,3 +125,13 @@ def test_a_broken_file_gives_way_to_classical_if_set(depth, weights, tmp_path):
     )
     peer.settle()
     peer.says('estimator', 'classical in place of network', 'is a pickle', timeout=2.0)
+
+
+@pytest.mark.parametrize(('downscale', 'seen'), [(0, (WIDTH, HEIGHT)), (2, (WIDTH // 2, HEIGHT // 2))])
+def test_the_diagnostics_say_at_which_size_depth_is_estimated(depth, downscale, seen):
+    _, peer = depth(estimator__method='classical', estimator__downscale=downscale)
+    peer.settle()
+    answer = peer.answered(peer.moment())
+    assert (answer.width, answer.height) == (WIDTH, HEIGHT)
+    expected = '{}x{}, of images of {}x{}'.format(*seen, WIDTH, HEIGHT)
+    assert peer.wait(lambda: peer.value('estimator', 'estimated at') == expected, 3.0)
