@@ -34,10 +34,8 @@ def estimate_downscaled(
     Returns:
         As ``Estimator.estimate``; see ``enlarge``.
     """
-    downscale = downscale_for(estimator.best_pixels, sparse.shape, downscale)
-    if downscale == 1:
-        return estimator.estimate(frame, sparse)
-    return enlarge(*estimator.estimate(*shrink(frame, sparse, downscale)), sparse.shape, threads)
+    seen = shrink(frame, sparse, downscale_for(estimator.best_pixels, sparse.shape, downscale))
+    return enlarge(*estimator.estimate(*seen), sparse.shape, threads)
 
 
 def downscale_for(best_pixels: float, shape: tuple[int, int], asked: int = 0) -> int:
@@ -70,12 +68,14 @@ def shrink(frame: Frame, sparse: SparseDepth, downscale: int) -> tuple[Frame, Sp
     Args:
         frame: the image, H x W.
         sparse: its measurements.
-        downscale: how many rows and columns become one.
+        downscale: how many rows and columns become one; 1 = none, then both are as they are.
 
     Returns:
         frame: the image, ceil(H / downscale) x ceil(W / downscale).
         sparse: its measurements, of those that fall into one pixel the nearest.
     """
+    if downscale == 1:
+        return frame, sparse
     height, width = sparse.shape
     small = small_shape(sparse.shape, downscale)
     x, y = width / small[1], height / small[0]
@@ -101,7 +101,7 @@ def enlarge(
     """What was estimated at a lower resolution, at that of the image.
 
     Args:
-        depth: (h, w) float32 metres, NaN = unknown.
+        depth: (h, w) float32 metres, NaN = unknown; as it is where it is of that size already.
         std: (h, w) float32 metres, NaN where depth is NaN.
         shape: (height, width) of the image.
         threads: how many share the work; the result is the same.
@@ -110,6 +110,8 @@ def enlarge(
         Both, (height, width). Between pixels of one surface inverse depth and standard deviation are interpolated
         linearly, at its edges the nearest pixel is taken.
     """
+    if depth.shape == shape:
+        return depth, std
     with np.errstate(divide='ignore'):
         inverse = 1 / depth
     found = np.empty(shape, np.float32), np.empty(shape, np.float32)

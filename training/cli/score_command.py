@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise SettingsError(f'{asked}: no image with lidar has true depth; leave it out, or name other images')
     estimators: dict[str, Estimator] = {name: create_estimator(Settings(), name) for name in arguments.methods}
     learned = {str(path): NetworkEstimator.of(load_checkpoint(path)[0]) for path in arguments.checkpoints}
+    downscale = Settings().estimator.downscale
     print(f'{len(samples)} images')
     width = max(len(name) for name in (*estimators, *learned, _PERFECT))
     print(f'{"rings":>8} {"method":<{width}}' + ''.join(f'{name:>16}' for name in _COLUMNS))
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         sums = {name: np.zeros(NUM_SUMS) for name in (*methods, *([_PERFECT] if arguments.perfect else ()))}
         for case in Cases(samples, [thinning]):
             judge = case.sample.true_points() if arguments.truth else case.withheld
-            frame, downscale = case.sample.frame(), Settings().estimator.downscale
+            frame = case.sample.frame()
             results = {
                 name: estimate_downscaled(method, frame, case.given, downscale) for name, method in methods.items()
             }

@@ -358,8 +358,7 @@ def whole_view(sample: Sample, given: np.ndarray) -> tuple[NetworkInput, SparseD
         sample.points, given, sample.camera.shape, projection.hidden_margin, projection.range_std
     )
     downscale = downscale_for(BEST_PIXELS, sample.camera.shape)
-    frame = sample.frame(), inputs
-    return encode(*(shrink(*frame, downscale) if downscale > 1 else frame)), inputs, withheld
+    return encode(*shrink(sample.frame(), inputs, downscale)), inputs, withheld
 
 
 def check_shape(shape: tuple[int, int]) -> bool:

@@ -226,6 +226,5 @@ def predict(network: DepthNet, case: Case, device: torch.device) -> tuple[np.nda
         prediction = network(*tensors)
         depth = prediction.log_depth.exp() * case.input.scale
         std = depth * prediction.log_std.exp()
-    found = tuple(values[0, 0, :height, :width].float().cpu().numpy() for values in (depth, std))
-    shape = case.sample.camera.shape
-    return found if shape == case.input.shape else enlarge(*found, shape)
+    found = (values[0, 0, :height, :width].float().cpu().numpy() for values in (depth, std))
+    return enlarge(*found, case.sample.camera.shape)
