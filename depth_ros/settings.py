@@ -44,7 +44,7 @@ def param(
         ge: smallest value allowed.
         le: largest value allowed.
         choices: allowed strings, () = any.
-        read_only: True if a change takes effect only when the node is configured.
+        read_only: True if it is read when the process starts, and cannot be changed after.
 
     Returns:
         A dataclass field.
@@ -165,8 +165,8 @@ class EstimatorSettings:
     )
     precision: str = param(
         'auto',
-        'Precision of the weights; auto = f16 in torch and TensorRT on GPUs, else that of the file. An engine says '
-        'what it cannot do.',
+        'Precision of the weights; auto = f16 in torch and TensorRT on GPUs, f32 in torch on CPUs, else that of the '
+        'file. An engine says what it cannot do.',
         choices=('auto', 'f32', 'f16', 'bf16'),
         read_only=True,
     )
@@ -175,7 +175,7 @@ class EstimatorSettings:
     )
     threads: int = param(
         0,
-        'CPU threads of exported, and of what makes the input of a network; 0 = one per core.',
+        'CPU threads of exported, and of what makes the input of a network (at most 8); 0 = one per core.',
         ge=0,
         le=1024,
         read_only=True,

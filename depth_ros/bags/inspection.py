@@ -230,7 +230,7 @@ class _Inspector:
         if near < len(stamps):
             self.problems.append(
                 f'{len(stamps) - near} of {len(stamps)} images have no sweep within {self.settings.pairing.max_age} s '
-                '(pairing.max_age) and get no depth'
+                '(pairing.max_age) and get depth from the image alone, by classical none'
             )
         return PairingFacts(len(stamps), near, float(np.median(apart)), float(apart.max()))
 
@@ -248,8 +248,8 @@ class _Inspector:
         todo = {
             'image': 'no camera: record sensor_msgs/Image or CompressedImage, or name the topic (--image)',
             'camera_info': 'no calibration: record the CameraInfo of the camera, or name the topic (--camera-info)',
-            'points': 'no lidar: record sensor_msgs/PointCloud2, or name the topic (--points); without it there is no '
-                      'depth and nothing to evaluate on',
+            'points': 'no lidar: record sensor_msgs/PointCloud2, or name the topic (--points); without it depth comes '
+                      'from the image alone, by classical none, and nothing tells how good it is',
             'odometry': 'no odometry: points are not moved between their time and that of the image; record '
                         'nav_msgs/Odometry, or /tf with the frame that carries the robot',
         }
@@ -259,7 +259,8 @@ class _Inspector:
         self.problems += [f'{text} ({count} times)' for text, count in self.refused.most_common(5)]
         if lidar is not None and not lidar.num_rings:
             self.problems.append(
-                'the cloud has no ring field and rings cannot be inferred: evaluate with --input-fraction'
+                'the cloud has no ring field and rings cannot be inferred: evaluate with --input-fraction or '
+                '--ring-step'
             )
         if lidar is not None and lidar.time_span_ms is None:
             self.problems.append('the points have no times: a sweep is moved as a whole')

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         from depth_ros.estimators.export import export, halve
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"export needs {error.name}: pip install 'depth_ros[training]'") from error
+        raise MissingDependencyError(f"export needs {error.name}: pip install 'depth_ros[training,engines]'") from error
     if arguments.out and arguments.out.suffix == '.safetensors':
         halve(arguments.checkpoint, arguments.out)
         print(f'{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB; weights in half precision')

@@ -160,8 +160,8 @@ class LearnedEstimator:
             if error.out_of_memory:
                 raise FrameRefused(
                     'out_of_memory',
-                    f'{what} has no memory left for an image of {width}x{height}; raise estimator.downscale, or use '
-                    f'another device ({error})',
+                    f'{what} has no memory left for an image of {width}x{height}; set estimator.downscale above '
+                    f'what "estimated at" in the diagnostics shows, or use another device ({error})',
                 ) from error
             raise FrameRefused('engine_failed', f'{what} failed: {error}') from error
 

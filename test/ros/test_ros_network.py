@@ -83,7 +83,7 @@ def test_out_of_memory_is_said_and_classical_steps_in_if_set(depth, weights, tmp
         peer.says('estimator', 'classical in place of exported', 'no memory left for an image of 320x240')
         assert (answer.width, answer.height) == (320, 240)
     else:
-        peer.says('refusals', 'out_of_memory', 'raise estimator.downscale')
+        peer.says('refusals', 'out_of_memory', 'set estimator.downscale above')
         assert peer.diagnostics['refusals'][1].level == b'\x02'
         assert answer is None
 

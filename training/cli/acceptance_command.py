@@ -17,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'checkpoints', nargs='+', metavar='[NAME=]FILE', help='checkpoints (.safetensors) or exports (.onnx) to judge'
     )
-    parser.add_argument('--data', type=Path, required=True, metavar='DIR', help='folder of the recordings')
+    parser.add_argument(
+        '--data', type=Path, required=True, metavar='DIR',
+        help='folder of the recordings: kitti_object_val, splits.json with val_places and val_rigs, '
+        'kitti_raw/2011_09_26/2011_09_26_drive_sfnd_sync, other_sensors; those of --sets are enough',
+    )
     parser.add_argument(
         '--out', type=Path, required=True, metavar='DIR', help='folder for bags and results; a run goes on in it'
     )
