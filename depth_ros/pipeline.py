@@ -295,9 +295,15 @@ def estimate_depth(
 class FrameQueue:
     """Images that wait, in order, for a sweep that is nearer in time; the oldest falls out when too many wait."""
 
-    def __init__(self, pipeline: DepthPipeline) -> None:
-        """Make an empty queue in front of a pipeline."""
+    def __init__(self, pipeline: DepthPipeline, bounded: bool = True) -> None:
+        """Make an empty queue in front of a pipeline.
+
+        Args:
+            pipeline: whose settings say how long images wait, and how many.
+            bounded: whether ``pairing.queue_size`` holds. Who reads a recording to use all of it has no reason to drop.
+        """
         self._pipeline = pipeline
+        self._bounded = bounded
         self._waiting: deque[tuple[Frame, int]] = deque()
         self.num_dropped = 0
 
@@ -307,7 +313,7 @@ class FrameQueue:
     def push(self, frame: Frame, now_ns: int) -> None:
         """Queue an image that arrived at ``now_ns`` (any one clock: of the node, or of the bag's log)."""
         self._waiting.append((frame, now_ns))
-        while len(self._waiting) > self._pipeline.settings.pairing.queue_size:
+        while self._bounded and len(self._waiting) > self._pipeline.settings.pairing.queue_size:
             self._waiting.popleft()
             self.num_dropped += 1
 

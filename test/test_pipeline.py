@@ -267,6 +267,13 @@ def test_the_queue_is_bounded_and_counts():
     assert queue.pop(now_ns=S).stamp_ns == 10 * S + 3
 
 
+def test_who_reads_a_recording_to_use_all_of_it_drops_nothing():
+    queue = FrameQueue(make_pipeline(pairing__queue_size=2), bounded=False)
+    for i in range(5):
+        queue.push(frame(10 * S + i), now_ns=0)
+    assert (len(queue), queue.num_dropped) == (5, 0)
+
+
 class Doubting(Recorder):
     """Columns from sure to unsure: the deviation is 0, 1/32, ... 2 times the depth."""
 

@@ -16,7 +16,14 @@ from pathlib import Path
 from depth_ros.bags.inspection import Inspection, inspect_bag
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.select import TopicOverrides
-from depth_ros.cli.evaluate_command import METRICS_NAME, OVERVIEW_NAME, REPORT_NAME, table, write_results
+from depth_ros.cli.evaluate_command import (
+    METRICS_NAME,
+    OVERVIEW_NAME,
+    REPORT_NAME,
+    RESULT_NAMES,
+    table,
+    write_results,
+)
 from depth_ros.cli.evaluate_command import add_arguments as add_evaluate_arguments
 from depth_ros.cli.inspect_command import write_node_params
 from depth_ros.cli.playback import input_topics
@@ -31,6 +38,7 @@ SAMPLE_BAG = Path(__file__).resolve().parents[2] / 'data/sample_bag'
 _OUTPUTS = ('/depth/image', '/depth/std', '/depth/camera_info', '/depth/image_colored', '/diagnostics')
 _METHODS = ('classical', 'linear', 'nearest', 'ip_basic')
 _INPUT_RINGS = '16'
+_PARAMS, _RECORDED, _CLOUD = 'node.yaml', 'recorded_bag', 'cloud.ply'  # in the folder of results
 _PLAY_MARGIN_S = 300  # for processes to start and find each other, and for a slow machine
 _RECORD_TIMEOUT_S = 120
 _IDLE_S = '4'
@@ -67,14 +75,14 @@ def run(arguments: argparse.Namespace) -> None:
     estimator = create_estimator(settings)
     device, warning = runs_on(estimator)
     num_images = next(topic.count for topic in found.topics if topic.name == found.selection.image)
-    with OutputFolder(arguments.out, METRICS_NAME, overwrite=True) as folder:
-        params = folder / 'node.yaml'
+    with OutputFolder(arguments.out, (*RESULT_NAMES, _PARAMS, _RECORDED, _CLOUD), overwrite=True) as folder:
+        params = folder / _PARAMS
         write_node_params(found, params)
         print(f'the node estimates by {method_name(settings, estimator)}: {warning or device}')
         print(f'[1/3] playing {arguments.bag} through depth_node, recording what it publishes', flush=True)
         started = time.monotonic()
-        _play(found, params, folder / 'recorded_bag', arguments.rate)
-        live = _live_result(folder / 'recorded_bag')
+        _play(found, params, folder / _RECORDED, arguments.rate)
+        live = _live_result(folder / _RECORDED)
         print(f'      {live["images"]} of {num_images} images came back as depth, {time.monotonic() - started:.0f} s')
         methods = _METHODS if estimator.needs_lidar else ('network', *_METHODS)
         print(f'[2/3] evaluating {", ".join(methods)} with {_INPUT_RINGS} rings given', flush=True)
@@ -84,10 +92,10 @@ def run(arguments: argparse.Namespace) -> None:
     for name, what in (
         (REPORT_NAME, 'the report; open it in a browser'),
         (OVERVIEW_NAME, f'pictures of a typical image, {methods[0]} and {methods[1]}'),
-        ('cloud.ply', 'one frame as a coloured cloud (CloudCompare, MeshLab, Open3D)'),
-        ('recorded_bag', 'what the node published, as a bag (ros2 bag play, Foxglove, RViz)'),
+        (_CLOUD, 'one frame as a coloured cloud (CloudCompare, MeshLab, Open3D)'),
+        (_RECORDED, 'what the node published, as a bag (ros2 bag play, Foxglove, RViz)'),
         (METRICS_NAME, 'all figures'),
-        ('node.yaml', "the node's parameters: the transforms of the bag"),
+        (_PARAMS, "the node's parameters: the transforms of the bag"),
     ):
         print(f'      {out / name}: {what}')
     scores = json.loads((out / METRICS_NAME).read_text(encoding='utf-8'))['methods']
@@ -179,7 +187,7 @@ def _evaluate(bag: Path, folder: Path, methods: Sequence[str]) -> None:
     evaluation = write_results(
         parser.parse_args(
             [str(bag), '--method', ','.join(methods), '--input-rings', _INPUT_RINGS, '--out', str(results), '--cloud',
-             str(folder / 'cloud.ply')]
+             str(folder / _CLOUD)]
         )
     )  # fmt: skip
     print(table(evaluation))

@@ -26,6 +26,7 @@ from depth_ros.settings import METHODS, Settings
 METRICS_NAME = 'metrics.json'
 REPORT_NAME = 'report.html'
 OVERVIEW_NAME = 'overview.jpg'
+RESULT_NAMES = METRICS_NAME, REPORT_NAME, OVERVIEW_NAME
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +135,7 @@ def write_results(arguments: argparse.Namespace) -> Evaluation:
         if path is not None:
             check_free(path, arguments.overwrite)
     progress = Progress()
-    with OutputFolder(arguments.out, METRICS_NAME, arguments.overwrite) as folder:
+    with OutputFolder(arguments.out, RESULT_NAMES, arguments.overwrite) as folder:
         cloud, mesh, listeners = _builders(arguments, settings, options)
         try:
             evaluation = evaluate(arguments.bag, settings, options, progress, listeners)

@@ -25,7 +25,7 @@ MAX_MESH_BLOCKS = 200_000  # of 8 x 8 x 8 voxels, 2 GB
 _FIRST_VOXEL = 0.02
 _MAX_VOXELS = 4_000_000
 _TRUNCATION = 4.0  # voxels
-_VERTEX = np.dtype([('xyz', '<f4', 3), ('rgb', 'u1', 3)])
+_RESOLUTION = 1e-3  # metres that a coordinate has to tell apart; float32 does up to 8 km from the origin
 
 
 class Drive:
@@ -124,7 +124,7 @@ class CloudBuilder:
         """Put out the cloud.
 
         Returns:
-            points: (N, 3) float32 metres.
+            points: (N, 3) metres, float64 of many images and float32 of one.
             colours: (N, 3) uint8 red, green, blue.
 
         Raises:
@@ -133,7 +133,7 @@ class CloudBuilder:
         if self.num_fused:
             self._fuse()
             points, colours = self._merged[:, :3] / self._merged[:, 6:], self._merged[:, 3:6] / self._merged[:, 6:]
-            points, colours = points.astype(np.float32), np.rint(colours).astype(np.uint8)
+            colours = np.rint(colours).astype(np.uint8)
         elif self._single is not None:
             points, colours = self._points(self._single)
         else:
@@ -170,7 +170,7 @@ def confident(estimate: DepthEstimate) -> np.ndarray:
 
 
 def write_cloud(path: Path, points: np.ndarray, colours: np.ndarray, comment: str) -> None:
-    """Write a binary PLY.
+    """Write a binary PLY, with doubles where odometry counts from so far away that floats are too coarse.
 
     Args:
         path: the file.
@@ -181,11 +181,13 @@ def write_cloud(path: Path, points: np.ndarray, colours: np.ndarray, comment: st
     Raises:
         OutputError: it cannot be written; nothing half-written is left.
     """
-    vertices = np.empty(len(points), _VERTEX)
+    farthest = np.float32(np.abs(points).max(initial=0))
+    code, kind = ('<f8', 'double') if np.spacing(farthest) > _RESOLUTION else ('<f4', 'float')
+    vertices = np.empty(len(points), np.dtype([('xyz', code, 3), ('rgb', 'u1', 3)]))
     vertices['xyz'], vertices['rgb'] = points, colours
     header = (
         f'ply\nformat binary_little_endian 1.0\ncomment {" ".join(comment.split())}\nelement vertex {len(points)}\n'
-        'property float x\nproperty float y\nproperty float z\n'
+        f'property {kind} x\nproperty {kind} y\nproperty {kind} z\n'
         'property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n'
     )
 
@@ -237,6 +239,8 @@ class MeshBuilder:
         self._grid = o3d.t.geometry.VoxelBlockGrid(
             names, (float32,) * 3, ((1,), (1,), (3,)), voxel_size=MESH_VOXEL, block_resolution=8, block_count=20_000,
         )
+        # Open3D counts in single precision: where odometry counts from far away, nothing would be left of the surface.
+        self._origin: np.ndarray | None = None
         self.num_fused = 0
         self.full = False
 
@@ -264,6 +268,9 @@ class MeshBuilder:
         if pose is None or self.full:
             return
         fixed_from_image = pose.copy()
+        if self._origin is None:
+            self._origin = np.round(pose[:3, 3])
+        fixed_from_image[:3, 3] -= self._origin
         fixed_from_image[:3, :3] = pose[:3, :3] @ camera.rotation.T
         extrinsic, intrinsic = core.Tensor(invert(fixed_from_image)), core.Tensor(camera.matrix)
         depth = self._image(np.nan_to_num(confident(estimate)))
@@ -290,6 +297,7 @@ class MeshBuilder:
         mesh = self._grid.extract_triangle_mesh(weight_threshold=0.5).to_legacy()
         if not len(mesh.triangles):
             raise BagError(f'no surface of {MESH_VOXEL:g} m detail was seen with enough certainty, so there is no mesh')
+        mesh.translate(self._origin)
         with whole_file(path) as temporary:
             if not self._o3d.io.write_triangle_mesh(str(temporary), mesh):
                 raise OutputError(f'Open3D cannot write {str(path)!r}; name a .ply file in a folder with free space')

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from depth_ros.bags.reader import until_damage
 from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, CheckpointError, DepthRosError, FrameRefused, MissingDependencyError
 from depth_ros.estimators.exported import ExportedEstimator, engine_names
@@ -283,12 +285,14 @@ def _checked(
 def _frames(bag: Path, step: int, max_frames: int) -> Iterator[tuple[Frame, SparseDepth]]:
     settings = Settings()
     with Recording(bag, settings=settings) as ahead:
-        scans = [item for _, item in ahead.events() if isinstance(item, LidarScan)][:1]
+        events = until_damage(ahead.events(), lambda damage: None)
+        scans = list(islice((item for _, item in events if isinstance(item, LidarScan)), 1))
     with Recording(bag, settings=settings) as recording:
         holdout = LidarHoldout(lambda scans: ring_step_holdout(step, scans), scans)
         pipeline = DepthPipeline(settings, recording.transforms, NearestEstimator(), holdout)
         count = 0
-        for answer in replay(recording.events(), pipeline, ReplayCounts()):
+        events = until_damage(recording.events(), lambda damage: None)
+        for answer in replay(events, pipeline, ReplayCounts()):
             if isinstance(answer, FrameRefused):
                 continue
             yield answer.frame, answer.sparse

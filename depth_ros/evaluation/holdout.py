@@ -198,7 +198,7 @@ def ring_step_holdout(step: int, scans: Sequence[LidarScan]) -> RingHoldout:
         raise SettingsError(f'ring step is {step}, expected at least 2, so that some are left to score on')
     try:
         rings, elevations, inferred = _rings(scans)
-    except _NoRingsError:
+    except NoRingsError:
         bands = np.unique(np.concatenate([_bands(scan.points) for scan in scans]))
         kept = np.arange(step // 2, _NUM_BANDS, step).astype(np.uint16)
         return RingHoldout(len(bands), kept, _BANDS, (bands + 0.5) * _BAND - np.pi / 2)
@@ -210,7 +210,7 @@ def ring_step_holdout(step: int, scans: Sequence[LidarScan]) -> RingHoldout:
     return RingHoldout(len(rings), kept, inferred, elevations)
 
 
-class _NoRingsError(BagError):
+class NoRingsError(BagError):
     """Neither fields nor structure of the clouds tell the rings."""
 
 
@@ -225,7 +225,7 @@ def _rings(scans: Sequence[LidarScan]) -> tuple[np.ndarray, np.ndarray, str]:
     found = [(scan, infer_rings(scan.points)) for scan in scans]
     known = [(scan, *pair) for scan, pair in found if pair is not None]
     if not known:
-        raise _NoRingsError(
+        raise NoRingsError(
             'clouds name no rings (field ring, channel, line or laser_id), and neither their order nor their '
             'elevations show any; use --input-fraction or --ring-step, which need none'
         )

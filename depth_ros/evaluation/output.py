@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from depth_ros.errors import OutputError
@@ -14,18 +15,18 @@ from depth_ros.files import output_errors
 class OutputFolder:
     """A folder that appears under its name when all went well, else not at all. Use it as a context manager."""
 
-    def __init__(self, path: Path, marker: str, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, names: Sequence[str], overwrite: bool = False) -> None:
         """Set the folder up; a hidden one is made beside it on entering.
 
         Args:
             path: the folder.
-            marker: file that such a folder holds; only a folder with it, or an empty one, is ever filled.
-            overwrite: replace what an earlier run left there.
+            names: what such a folder may hold. Only a folder with the first of them, or an empty one, is ever filled.
+            overwrite: replace what an earlier run left there under these names; all else stays.
 
         Raises:
             OutputError: something is there that must not be replaced.
         """
-        self.path, self._marker, self._overwrite = Path(path), marker, overwrite
+        self.path, self._names, self._overwrite = Path(path), names, overwrite
         self._temporary: Path | None = None
         self._check()
 
@@ -53,7 +54,8 @@ class OutputFolder:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _fill(self) -> None:
-        new, old = list(self._temporary.iterdir()), self._others()
+        new = list(self._temporary.iterdir())
+        old = [item for item in self._others() if item.name in self._names]
         replaced = Path(tempfile.mkdtemp(prefix='.replaced.', dir=self._temporary))
         for item in old:
             item.rename(replaced / item.name)
@@ -68,8 +70,9 @@ class OutputFolder:
         if path.is_dir() and not path.is_symlink():
             if not self._others():
                 return
-            if not (path / self._marker).is_file():
-                raise OutputError(f'{str(path)!r} holds other files (no {self._marker}); name a new folder with --out')
+            marker = self._names[0]
+            if not (path / marker).is_file():
+                raise OutputError(f'{str(path)!r} holds other files (no {marker}); name a new folder with --out')
             if not self._overwrite:
                 raise OutputError(f'{str(path)!r} is there already; name another folder, or say --overwrite')
         elif path.exists() or path.is_symlink():

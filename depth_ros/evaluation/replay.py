@@ -35,7 +35,7 @@ class ReplayCounts:
 
 
 def replay(
-    events: Iterable[Event], pipeline: DepthPipeline, counts: ReplayCounts, every: int = 1
+    events: Iterable[Event], pipeline: DepthPipeline, counts: ReplayCounts, every: int = 1, bounded: bool = True
 ) -> Iterator[DepthEstimate | FrameRefused]:
     """Play a recording's events through a pipeline.
 
@@ -48,11 +48,12 @@ def replay(
         pipeline: the method; not used by anyone else.
         counts: filled along the way.
         every: only every n-th image is answered, from the first on.
+        bounded: whether images fall out of the queue as they do live, see ``FrameQueue``.
 
     Yields:
         One answer per image: an estimate, or the refusal with its reason.
     """
-    queue = FrameQueue(pipeline)
+    queue = FrameQueue(pipeline, bounded)
     last_ns, started, read_ns = 0, time.perf_counter_ns(), 0
     for log_ns, event in events:
         read_ns += time.perf_counter_ns() - started

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
@@ -19,7 +19,7 @@ from rclpy.task import Future
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import BagError
 from depth_ros.nodes.bag_player import message_type
-from depth_ros.ros.lifecycle import exit_code, ignore_signals, own_arguments, ros_process
+from depth_ros.ros.lifecycle import exit_code, ignore_signals, own_arguments, ros_process, until_ended
 
 _LOOK_S = 0.1
 _NEVER_IDLE = ('/diagnostics', '/clock', '/rosout')
@@ -105,11 +105,14 @@ def main(args: Sequence[str] | None = None) -> int:
         parser.error(f'--idle is {options.idle}, expected 0 or more seconds')
 
     def run() -> None:
+        # In the middle of a message a KeyboardInterrupt would cost the end of the bag. Without it the executor still
+        # stops: rclpy, which calls this handler after its own, shuts down on SIGINT.
+        signal.signal(signal.SIGINT, lambda *_: None)
         with BagWriter(options.bag, overwrite=options.overwrite) as writer, ros_process(argv):
             recorder = BagRecorder(writer, options.topics, options.idle)
             executor = SingleThreadedExecutor()
             executor.add_node(recorder)
-            with suppress(KeyboardInterrupt, ExternalShutdownException):  # the usual end of a recording: keep it
+            with until_ended():
                 executor.spin_until_future_complete(recorder.done)
             ignore_signals()
             if not recorder.counts:

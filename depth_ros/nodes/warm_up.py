@@ -5,6 +5,8 @@ Except what engines compile per size of the image, which only that image tells: 
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
@@ -22,7 +24,7 @@ from depth_ros.messages.frame import FrameDecoder
 from depth_ros.messages.image import fill_image
 from depth_ros.messages.point_cloud import decode_cloud, fill_lidar_cloud
 from depth_ros.pipeline import DepthPipeline
-from depth_ros.settings import Settings
+from depth_ros.settings import ProjectionSettings, Settings
 from depth_ros.types import Camera, LidarScan
 
 _STAMP_NS = 1_000_000_000
@@ -33,7 +35,7 @@ def warm_up(estimator: Estimator, settings: Settings) -> None:
 
     Args:
         estimator: the method.
-        settings: settings of the node; its frames are not used.
+        settings: settings of the node; its frames and limits of depth are not used.
     """
     camera = Camera(160, 120, 120.0, 120.0, 79.5, 59.5, 'optical')
     x, y = (axis.ravel() for axis in np.meshgrid(np.linspace(-0.7, 0.7, 60), np.linspace(-0.5, 0.5, 16)))
@@ -47,7 +49,9 @@ def warm_up(estimator: Estimator, settings: Settings) -> None:
     decoder = FrameDecoder('image', Settings())
     decoder.add_info(info)
     frame = decoder.decode(image)
-    pipeline = DepthPipeline(settings, TransformTree(), estimator, fraction_holdout(0.1))
+    # Whatever depths the user lets count, those of the wall do.
+    walled = dataclasses.replace(settings, projection=ProjectionSettings())
+    pipeline = DepthPipeline(walled, TransformTree(), estimator, fraction_holdout(0.1))
     pipeline.add_scan(decode_cloud(cloud))
     estimate = pipeline.process(frame)
     score(estimate)

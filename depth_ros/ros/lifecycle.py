@@ -124,6 +124,19 @@ def ros_process(args: Sequence[str] | None) -> Iterator[list[str]]:
         rclpy.try_shutdown()
 
 
+@contextmanager
+def until_ended() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end what is within as its usual end, wherever in it they come."""
+    try:
+        yield
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except rclpy_implementation.RCLError:
+        if rclpy.ok():
+            raise
+        # SIGTERM took the middleware away from under a callback.
+
+
 def exit_code(run: Callable[[], None]) -> int:
     """Run a process to its end.
 

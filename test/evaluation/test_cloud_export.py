@@ -9,14 +9,19 @@ from street import BOX, WALL, write_panned
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter
 from depth_ros.cli.main import main
-from depth_ros.evaluation.cloud_export import write_cloud
+from depth_ros.evaluation.cloud_export import CloudBuilder, Drive, MeshBuilder, write_cloud
+from depth_ros.geometry.rigid import TransformTree, rigid
+from depth_ros.settings import Settings
+from depth_ros.types import Basis, Camera, DepthEstimate, Frame, Pose, SparseDepth
 
+NS = 1_000_000_000
 HAS_OPEN3D = importlib.util.find_spec('open3d') is not None
 
 
 def read_ply(path):
     header, body = path.read_bytes().split(b'end_header\n', 1)
-    values = np.frombuffer(body, np.dtype([('xyz', '<f4', 3), ('rgb', 'u1', 3)]))
+    code = '<f8' if b'property double x' in header else '<f4'
+    values = np.frombuffer(body, np.dtype([('xyz', code, 3), ('rgb', 'u1', 3)]))
     assert f'element vertex {len(values)}\n'.encode() in header
     return header.decode(), values['xyz'], values['rgb']
 
@@ -51,6 +56,39 @@ def test_voxels_hold_one_point(street, tmp_path):
     cells = np.floor(points.astype(np.float64) / 0.02).astype(np.int64)
     # Means are rounded to float32, so a few may cross a border.
     assert len(np.unique(cells, axis=0)) > 0.99 * len(points)
+
+
+ORIGINS = {'near': (0.0, 0.0, 0.0), 'UTM': (458_000.0, 5_428_000.0, 110.0)}
+
+
+def see_a_wall(builder, origin):
+    """Give a builder one image of a wall 10 m away, from a place of the odometry."""
+    camera = Camera(160, 96, 120.0, 120.0, 79.5, 47.5, 'camera')
+    depth = np.full(camera.shape, 10, np.float32)
+    frame = Frame(NS, np.zeros((*camera.shape, 3), np.uint8), 'rgb8', camera)
+    tree = TransformTree()
+    tree.add('base', 'camera', np.eye(4))
+    builder.start(tree)
+    for stamp in (NS, NS + NS // 10):
+        builder.add_pose(Pose(stamp, rigid(origin, [0, 0, 0, 1]), 'odom', 'base'))
+    basis = Basis(1, 1, 0, 'deskewed')
+    builder.add_estimate(DepthEstimate(frame, depth, 0.01 * depth, SparseDepth.from_image(depth), None, basis))
+    return builder
+
+
+def test_clouds_far_from_the_origin_of_odometry_keep_their_detail(tmp_path):
+    clouds = {}
+    for name, origin in ORIGINS.items():
+        builder = see_a_wall(CloudBuilder(Drive(Settings()), 1), origin)
+        write_cloud(tmp_path / name, *builder.points(), name)
+        clouds[name] = read_ply(tmp_path / name)[1] - origin
+    assert clouds['near'].dtype == np.float64, 'subtracting makes both alike'
+    assert len(clouds['UTM']) == pytest.approx(len(clouds['near']), rel=0.05)
+    assert b'property float x' in (tmp_path / 'near').read_bytes()
+    # Within a voxel and its half: those of another origin have other borders.
+    rows = [np.unique(np.round(cloud[:, 1], 2)) for cloud in clouds.values()]
+    assert len(rows[1]) == pytest.approx(len(rows[0]), abs=3)
+    assert clouds['UTM'].min(axis=0) == pytest.approx(clouds['near'].min(axis=0), abs=0.03)
 
 
 def test_without_odometry_the_cloud_is_one_image_in_the_optical_frame(unposed_street, tmp_path):
@@ -141,6 +179,18 @@ def test_mesh_and_outlier_removal(street, tmp_path):
     road = vertices[(vertices[:, 0] < 10) & (np.abs(vertices[:, 1]) < 1)]
     assert len(mesh.triangles) > 1000
     assert np.median(road[:, 2]) == pytest.approx(-1.7, abs=0.05)
+
+
+@pytest.mark.skipif(not HAS_OPEN3D, reason='open3d is not installed (pip install open3d)')
+def test_meshes_far_from_the_origin_of_odometry_keep_their_detail(tmp_path):
+    meshes = {}
+    for name, origin in ORIGINS.items():
+        see_a_wall(MeshBuilder(Drive(Settings())), origin).write(tmp_path / f'{name}.ply')
+        mesh = importlib.import_module('open3d').io.read_triangle_mesh(str(tmp_path / f'{name}.ply'))
+        meshes[name] = np.asarray(mesh.vertices) - origin
+    assert meshes['UTM'][:, 2] == pytest.approx(10, abs=0.02)
+    assert len(meshes['UTM']) == len(meshes['near'])
+    assert meshes['UTM'].std(axis=0) == pytest.approx(meshes['near'].std(axis=0), abs=0.01)
 
 
 @pytest.mark.skipif(not HAS_OPEN3D, reason='open3d is not installed (pip install open3d)')

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from street import write_street
+from street import damage, write_street
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter
@@ -194,6 +194,18 @@ def test_an_existing_folder_is_kept_unless_told(street, tmp_path, capsys):
     assert leftovers(tmp_path) == ['out']
 
 
+def test_only_results_are_overwritten(street, tmp_path):
+    out = tmp_path / 'out'
+    assert evaluate_bag(street, out, '--method', 'nearest') == 0
+    (out / 'notes.txt').write_text('hours of work')
+    (out / 'second drive').mkdir()
+    (out / 'second drive' / 'metrics.json').write_text('{}')
+    assert evaluate_bag(street, out, '--method', 'linear', '--no-report', '--overwrite') == 0
+    assert sorted(leftovers(out)) == ['metrics.json', 'notes.txt', 'second drive'], 'a report of other figures is none'
+    assert (out / 'notes.txt').read_text() == 'hours of work'
+    assert list(json.loads((out / 'metrics.json').read_text())['methods']) == ['linear']
+
+
 def test_the_folder_that_one_is_in_and_a_mounted_one_are_filled(street, tmp_path, monkeypatch):
     out = tmp_path / 'out'
     out.mkdir()
@@ -247,11 +259,7 @@ def test_a_full_disk_leaves_nothing(street, tmp_path, capsys, monkeypatch):
 
 def test_a_bag_that_is_damaged_part_way_gives_the_figures_of_what_came_before(tmp_path, capsys):
     bag, out = write_street(tmp_path / 'drive', count=12, compress=True), tmp_path / 'out'
-    file = next(bag.glob('*.mcap'))
-    content = bytearray(file.read_bytes())
-    second_chunk = content.rindex(b'zstd', 0, len(content) * 3 // 4) + 40
-    content[second_chunk : second_chunk + 100] = bytes(100)
-    file.write_bytes(content)
+    damage(bag)
     assert evaluate_bag(bag, out, '--method', 'nearest', '--input-rings', 8, '--cloud', tmp_path / 'cloud.ply') == 2
     said = capsys.readouterr()
     assert 'damaged after' in said.err

@@ -10,7 +10,7 @@ pytest.importorskip('torch', reason='engines are compared with torch')
 pytest.importorskip('onnx', reason='exporting needs onnx')
 
 import torch
-from street import write_street
+from street import damage, write_street
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter
@@ -80,6 +80,13 @@ def test_engines_are_compared_on_a_recording(checkpoint, street, capsys):
     assert exact
     assert all(largest < 1e-3 for _, _, largest, _ in exact)
     assert max(median for median, *_ in exact) < found['torch cpu bf16'][0] < 0.05
+
+
+def test_engines_are_compared_on_what_a_damaged_recording_still_gives(checkpoint, tmp_path, capsys):
+    bag = write_street(tmp_path / 'bag', count=12, compress=True)
+    damage(bag)
+    assert main(['export', str(checkpoint), '--check', str(bag)]) == 0
+    assert '(5 images)' in capsys.readouterr().out
 
 
 def test_a_recording_of_which_no_image_can_be_answered_compares_nothing(checkpoint, tmp_path, capsys):

@@ -4,7 +4,10 @@ import ctypes
 import ctypes.util
 import os
 import signal
+import subprocess
+import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from nav_msgs.msg import Odometry
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.time import Time
 from ros_graph import CAMERA, STATIC, next_domain, wall
 from rosgraph_msgs.msg import Clock
@@ -30,6 +34,7 @@ from depth_ros.messages.odometry import fill_transform
 from depth_ros.messages.point_cloud import fill_lidar_cloud
 from depth_ros.networks.weights import EXPORTED
 from depth_ros.pipeline import DepthPipeline
+from depth_ros.ros import lifecycle
 from depth_ros.settings import from_flat
 from depth_ros.types import LidarScan
 
@@ -262,6 +267,49 @@ def test_a_recording_onto_a_full_disk_is_one_line_and_leaves_nothing(start, peer
         assert list(disk.iterdir()) == []
     finally:
         libc.umount2(str(disk).encode(), 2)
+
+
+_INTERRUPTED = '''
+import os, signal, sys, time
+from depth_ros.bags.writer import BagWriter
+from depth_ros.nodes import bag_recorder
+
+write = BagWriter.write_raw
+
+def interrupted(self, *what):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    write(self, *what)
+
+BagWriter.write_raw = interrupted
+sys.exit(bag_recorder.main(sys.argv[1:]))
+'''
+
+
+def test_a_message_in_the_midst_of_which_a_recording_is_interrupted_is_whole(peer, tmp_path):
+    domain = next_domain()
+    process = subprocess.Popen(
+        [sys.executable, '-c', _INTERRUPTED, str(tmp_path / 'new'), '/image'],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    other = peer(domain)
+    publisher = other.node.create_publisher(Image, '/image', 10)
+    end = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < end:
+        publisher.publish(Image())
+        time.sleep(0.1)
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, output
+    with BagReader(tmp_path / 'new') as reader:
+        assert len(list(reader.messages(['/image']))) >= 1
+
+
+def test_a_signal_that_takes_the_middleware_away_from_under_a_callback_is_an_end(monkeypatch):
+    error = rclpy_implementation.RCLError('context is invalid')
+    for alive in (True, False):
+        monkeypatch.setattr(lifecycle.rclpy, 'ok', lambda alive=alive: alive)
+        with pytest.raises(rclpy_implementation.RCLError) if alive else nullcontext(), lifecycle.until_ended():
+            raise error
 
 
 def test_a_recording_that_is_interrupted_is_kept(start, peer, tmp_path):

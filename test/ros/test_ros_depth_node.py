@@ -24,10 +24,13 @@ from ros_graph import (
 )
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
+from depth_ros.estimators.registry import create_estimator
 from depth_ros.messages.camera_info import decode_camera
 from depth_ros.messages.header import set_stamp
 from depth_ros.messages.image import decode_image, read_rows
 from depth_ros.messages.point_cloud import decode_cloud
+from depth_ros.nodes.warm_up import warm_up
+from depth_ros.settings import from_flat
 from depth_ros.types import Camera
 
 
@@ -40,6 +43,12 @@ def set_parameter(peer, name, value):
     while not future.done() and time.monotonic() < end:
         time.sleep(0.01)
     return future.result().results[0]
+
+
+@pytest.mark.parametrize('limits', [(0.1, 1.0), (0.2, 4.0), (9.0, 250.0)])
+def test_nodes_warm_up_whatever_depths_count(limits):
+    settings = from_flat(dict(zip(('projection.min_depth', 'projection.max_depth'), limits, strict=True)))
+    warm_up(create_estimator(settings, 'classical'), settings)
 
 
 def test_all_outputs_have_stamp_frame_and_truth(depth):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 pytest.importorskip('torch', reason='training needs torch')
@@ -18,14 +19,17 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 from training_scenes import write_scenes
 
+from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter
 from depth_ros.cli.main import main as depth_ros
 from depth_ros.estimators.learned import make_reference
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
+from depth_ros.messages.point_cloud import decode_cloud, fill_lidar_cloud
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
 from depth_ros.settings import Settings, from_flat
+from depth_ros.types import LidarScan
 from depth_ros_training.adaptation import adapt as module
 from depth_ros_training.adaptation import before_after
 from depth_ros_training.adaptation.blend import SHARES
@@ -146,6 +150,28 @@ def test_another_lidar_with_few_rings_is_judged_given_every_second_one(data, ada
     assert all(row.num_points > 0 and row.change('mae') == 0 for row in found.rows)
 
 
+def test_another_lidar_without_rings_is_judged_too(data, tmp_path):
+    plain = tmp_path / 'plain'
+    with BagReader(data / 'small') as reader, BagWriter(plain) as writer:
+        for item in reader.messages():
+            message = item.message
+            if item.topic == '/points':
+                # Shuffled points with elevations of their own: neither fields nor their order show rings.
+                scan, rng = decode_cloud(message), np.random.default_rng(0)
+                points = rng.permutation(scan.points)
+                points[:, 2] += rng.normal(0, 0.02, len(points)) * np.linalg.norm(points, axis=1)
+                ringless = LidarScan(scan.stamp_ns, points, scan.frame_id, None, None)
+                cloud = writer.message('sensor_msgs/msg/PointCloud2')
+                message = fill_lidar_cloud(cloud, writer.type('sensor_msgs/msg/PointField'), ringless)
+            writer.write(item.topic, message, item.log_ns)
+    found = before_after.compare(
+        {plain: EvaluationOptions()}, {}, True, dict.fromkeys((BEFORE, AFTER), data / 'net.safetensors'),
+        tmp_path / 'evaluation', Settings(), print, lambda done, total: None,
+    )  # fmt: skip
+    assert [row.given for row in found.rows] == ['every second ring', '90 % of the points']
+    assert all(row.num_points > 0 for row in found.rows)
+
+
 @pytest.mark.parametrize('downscale', [1, 2])
 def test_images_are_trained_on_at_the_size_at_which_the_robot_estimates(adapted, tmp_path, downscale):
     (tmp_path / 'work').mkdir()
@@ -173,6 +199,18 @@ def test_large_images_are_trained_on_at_the_size_at_which_networks_see_them(adap
     assert training.view.min_zoom == pytest.approx(0.35)
     cameras[0] |= {'width': 960, 'height': 600}  # one that is seen as it is
     assert adapting._training(index)[0].view.min_zoom == pytest.approx(0.7)
+
+
+def test_what_the_user_sets_is_not_made_to_follow_the_length(adapted, tmp_path):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'dataset').symlink_to(adapted / 'work' / 'dataset')
+    found = {}
+    for name, changes in (('free', {}), ('set', {'optimizer.average': 0.99, 'optimizer.warmup_steps': 40})):
+        options = module.AdaptOptions(steps=100, changes=changes)
+        adapting = module._Adapting([], tmp_path, options, Settings(), print, None, False)
+        optimizer = adapting._training(read_index(tmp_path / 'work' / 'dataset'))[0].optimizer
+        found[name] = optimizer.average, optimizer.warmup_steps
+    assert found == {'free': (0.9, 10), 'set': (0.99, 40)}
 
 
 @pytest.mark.parametrize(

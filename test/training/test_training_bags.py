@@ -12,6 +12,8 @@ from depth_ros_training.cli.main import main
 from depth_ros_training.data.bags import read_bag
 from depth_ros_training.data.sample import split_points
 from depth_ros_training.data.store import SampleFolder
+from depth_ros_training.engine.pictures import draw
+from depth_ros_training.engine.validation import THINNINGS, Cases
 
 
 @pytest.fixture(scope='module')
@@ -47,6 +49,19 @@ def test_a_bag_becomes_samples_with_points_where_the_truth_is(bag):
         # Points keep what is needed to find the hidden ones again, whichever are given.
         assert np.abs(sample.points.slide).max() > 0
     assert len(list(read_bag(bag, every=2))) == 2
+
+
+def test_every_case_of_validation_can_be_drawn(bag):
+    cases = Cases(list(read_bag(bag)))
+    assert {case.thinning for case in cases} == set(THINNINGS)
+    for case in cases:
+        depth = np.where(np.isfinite(case.sample.truth), case.sample.truth, np.float32(np.nan))
+        picture = draw(case, depth, 0.1 * depth)
+        height, width = depth.shape
+        assert (picture.shape, picture.dtype) == ((4 * height, width, 3), np.uint8)
+        # Points are drawn where there are any.
+        drawn = (picture[:height] != picture[height : 2 * height]).any()
+        assert drawn == (case.thinning > 0)
 
 
 def test_the_command_makes_a_folder_that_training_reads(bag, tmp_path, capsys):

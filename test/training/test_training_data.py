@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import struct
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,11 +12,13 @@ from training_scenes import HEIGHT, WIDTH, rig_scene, scene, write_scenes
 
 from depth_ros.errors import OutputError, RecordingError, SettingsError
 from depth_ros.geometry.projection import ProjectedPoints
+from depth_ros.messages.image import decode_file
 from depth_ros.networks.layout import DISTANCE, LINEAR, REACHED
 from depth_ros.types import Camera, SparseDepth
 from depth_ros_training.cli.main import main
 from depth_ros_training.data import virtual_lidar
 from depth_ros_training.data.datasets import StepSampler, ViewDataset, read_data, read_source
+from depth_ros_training.data.importers import read_frame
 from depth_ros_training.data.sample import Sample, empty_points, split_points
 from depth_ros_training.data.store import SampleFolder, SampleWriter, fingerprint
 from depth_ros_training.data.views import choose_given, make_view
@@ -34,6 +38,28 @@ def test_samples_survive_the_disk(tmp_path):
     np.testing.assert_array_equal(found.ring, expected.ring)
     assert np.abs(found.image.astype(int) - expected.image).mean() < 5  # JPEG
     assert found.camera.matrix.tolist() == expected.camera.matrix.tolist()
+
+
+def test_frames_are_seen_as_their_pixels_are_stored(tmp_path):
+    pixels = np.zeros((60, 100, 3), np.uint8)
+    pixels[:30] = 255
+    jpeg = cv2.imencode('.jpg', pixels)[1].tobytes()
+    # A tag that tells viewers to turn the image upside down: points and calibration know nothing of it.
+    tag = b'Exif\0\0II*\0' + struct.pack('<IHHHIII', 8, 1, 0x0112, 3, 1, 3, 0)
+    turned = jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(tag) + 2) + tag + jpeg[2:]
+    for name in ('image.jpg', 'right.jpg'):
+        (tmp_path / name).write_bytes(turned)
+    matrix = [[80, 0, 50], [0, 80, 30], [0, 0, 1]]
+    calibration = {
+        'K': matrix, 'right_K': matrix, 'left_from_right_baseline_m': 0.5, 'drive_or_place': 'drive',
+        'camera_from_lidar': np.eye(4)[[1, 2, 0, 3]].tolist(),
+    }  # fmt: skip
+    (tmp_path / 'calib.json').write_text(json.dumps(calibration))
+    np.savez(tmp_path / 'points.npz', points=np.random.default_rng(0).uniform(3, 9, (100, 3)).astype(np.float32))
+    sample = read_frame(tmp_path)
+    seen, _ = decode_file(np.frombuffer(turned, np.uint8))
+    for image in (sample.image, sample.others[0].image):
+        assert image[:20].mean() == pytest.approx(seen[:20].mean()) == pytest.approx(255, abs=1)
 
 
 def test_dense_truth_survives_the_disk_within_half_precision(tmp_path):

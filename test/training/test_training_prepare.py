@@ -20,11 +20,13 @@ from prepared_bags import rewrite
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
+from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import MessageError, RecordingError
 from depth_ros.messages import frame as frame_module
 from depth_ros.messages.header import set_stamp, stamp_ns
 from depth_ros.messages.image import decode_file
+from depth_ros.settings import from_flat
 from depth_ros_training.cli.main import main
 from depth_ros_training.data import dataset as dataset_module
 from depth_ros_training.data.bags import read_bag
@@ -77,6 +79,22 @@ def test_samples_are_those_of_the_pipeline(prepared, bag):
         np.testing.assert_allclose(stored.points.slide, read.points.slide, rtol=1e-3, atol=1e-3)
         assert stored.camera.matrix.tolist() == read.camera.matrix.tolist()
         assert np.abs(stored.image.astype(int) - read.image).mean() < 4  # JPEG
+
+
+def test_images_that_wait_long_for_lidar_are_all_there(bag, tmp_path):
+    # Sweeps come a second after the images of their time: ten of these wait, where live only one may.
+    late = tmp_path / 'late'
+    with BagReader(bag) as reader, BagWriter(late) as writer:
+        items = [(item.log_ns + NS * (item.topic == '/points'), item) for item in reader.messages()]
+        assert any(log_ns != item.log_ns for log_ns, item in items)
+        for log_ns, item in sorted(items, key=lambda pair: pair[0]):
+            writer.write(item.topic, item.message, log_ns)
+    (tmp_path / 'robot.yaml').write_text('/**: {ros__parameters: {pairing: {queue_size: 1, wait: 2.0}}}')
+    arguments = ['--params', str(tmp_path / 'robot.yaml'), '--jobs', '1', '--split', 'time', '--gap', '0']
+    assert main(['prepare', str(late), '--out', str(tmp_path / 'dataset'), *arguments]) == 0
+    assert len(read_index(tmp_path / 'dataset').frames) == 12
+    settings = from_flat({'pairing.queue_size': 1, 'pairing.wait': 2.0})
+    assert len(list(read_bag(late, settings=settings))) == 12
 
 
 def test_points_of_the_sweep_are_not_in_the_truth_as_well(prepared):

@@ -81,6 +81,15 @@ def test_splits_by_time_keep_a_gap():
     assert splits[40:] == ['test'] * 10
 
 
+@pytest.mark.parametrize('count', [3, 7])
+def test_halves_of_an_odd_number_are_no_more_than_there_is(count):
+    recordings = {'drive': frames_of(count)}
+    assign_splits(recordings, SplitOptions('time', (0.0, 0.5, 0.5), 0.0))
+    splits = [frame['split'] for frame in recordings['drive']]
+    assert set(splits) <= {'val', 'test'}
+    assert splits == sorted(splits, reverse=True)
+
+
 def test_splits_by_recording_keep_recordings_whole():
     recordings = {f'drive_{number}': frames_of(20 + number) for number in range(10)}
     assign_splits(recordings, SplitOptions('auto', (0.7, 0.1, 0.2)))

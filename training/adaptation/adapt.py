@@ -363,12 +363,15 @@ class _Adapting:
         plan = self._plan(settings)
         steps, epoch = plan['steps'], plan['steps_per_epoch']
         # What is not set by the user follows the length.
-        average = min(settings.optimizer.average, 1 - 10 / max(steps, 20))
-        warmup = min(settings.optimizer.warmup_steps, steps // 10)
+        by_length = {
+            'average': min(settings.optimizer.average, 1 - 10 / max(steps, 20)),
+            'warmup_steps': min(settings.optimizer.warmup_steps, steps // 10),
+        }
+        free = {name: value for name, value in by_length.items() if f'optimizer.{name}' not in self.options.changes}
         return dataclasses.replace(
             settings,
             run=dataclasses.replace(settings.run, steps=steps, steps_per_epoch=epoch),
-            optimizer=dataclasses.replace(settings.optimizer, average=average, warmup_steps=warmup),
+            optimizer=dataclasses.replace(settings.optimizer, **free),
         ), steps
 
     def _replay(self) -> str:

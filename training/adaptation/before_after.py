@@ -17,6 +17,7 @@ from depth_ros.errors import SettingsError, TrainingError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
+from depth_ros.evaluation.holdout import NoRingsError
 from depth_ros.evaluation.pictures import overview
 from depth_ros.files import whole_file
 from depth_ros.settings import Settings
@@ -134,7 +135,7 @@ class _Comparing:
             self.say(f'evaluating {bag.name}, given {given}')
             try:
                 evaluation = evaluate(bag, self.settings, options, self.progress, estimators=self._estimators)
-            except SettingsError as error:
+            except (SettingsError, NoRingsError) as error:
                 if given == _FEW_RINGS:
                     return self.cell(bag, held_out, _FEWER_RINGS, base)
                 self.notes.append(f'{bag.name}: not evaluated given {given}: {error}')

@@ -73,7 +73,7 @@ def read_bag(path: Path, every: int = 1, settings: Settings = Settings()) -> Ite
     try:
         with Recording(path, settings=settings) as recording:
             pipeline = _SamplePipeline(settings, recording, path.stem, truth)
-            for answer in replay(recording.events(), pipeline, ReplayCounts(), every):
+            for answer in replay(recording.events(), pipeline, ReplayCounts(), every, bounded=False):
                 if isinstance(answer, FrameRefused):
                     refused[answer.reason] += 1
                     continue

@@ -146,7 +146,7 @@ class Chunks:
         """
         events = self._recording.events(*self._span, (self._start, self._stop), may_defer=True)
         waiting = self._waiting
-        for answer in replay(self._watched(events, count), self._pipeline, ReplayCounts()):
+        for answer in replay(self._watched(events, count), self._pipeline, ReplayCounts(), bounded=False):
             if isinstance(answer, FrameRefused):
                 part, *_ = self._places[self._pipeline.newest]
                 part.counts[f'image refused: {answer.reason}'] += 1

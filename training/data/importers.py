@@ -19,6 +19,8 @@ from depth_ros_training.data.sample import Sample, SourceImage, empty_points, ri
 
 # Focal length of a camera that nobody calibrated, in units of its longer side: a horizontal view of 60 degrees.
 _ASSUMED_FOCAL = 0.87
+# Points and calibration are of the pixels as they are stored, whatever a viewer is told to turn.
+_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 __all__ = ['read_frame', 'read_split', 'recordings']
 
@@ -39,7 +41,7 @@ def read_frame(folder: Path, projection: ProjectionSettings = ProjectionSettings
     """
     folder = Path(folder)
     calibration = read_calibration(folder)
-    image = _read_image(folder / 'image.jpg', cv2.IMREAD_COLOR)[:, :, ::-1]
+    image = _read_image(folder / 'image.jpg', _COLOR)[:, :, ::-1]
     try:
         camera = _camera(calibration, image.shape[:2])
         if (folder / 'points.npz').exists():
@@ -82,7 +84,7 @@ def _right_image(folder: Path, calibration: dict[str, Any]) -> tuple[SourceImage
     """The right image of a rectified pair, if there is one."""
     if not (folder / 'right.jpg').exists():
         return ()
-    image = np.ascontiguousarray(_read_image(folder / 'right.jpg', cv2.IMREAD_COLOR)[:, :, ::-1])
+    image = np.ascontiguousarray(_read_image(folder / 'right.jpg', _COLOR)[:, :, ::-1])
     camera = _camera({'K': calibration['right_K']}, image.shape[:2])
     right_from_left = np.eye(4)
     right_from_left[0, 3] = -calibration['left_from_right_baseline_m']

@@ -106,7 +106,8 @@ def _by_time(recordings: dict[str, list[dict[str, Any]]], options: SplitOptions)
         if gap < 0:
             gap = min(_LONG_GAP, _SHORT_GAP_SHARE * (frames[-1]['stamp_ns'] - frames[0]['stamp_ns']) / _NS)
         gaps.append(gap)
-        num_test, num_val = (round(options.shares[k] * len(frames)) for k in (2, 1))
+        num_test = round(options.shares[2] * len(frames))
+        num_val = min(round(options.shares[1] * len(frames)), len(frames) - num_test)  # both may have been rounded up
         sizes = [len(frames) - num_test - num_val, num_val, num_test]
         for frame, split in zip(frames, np.repeat(SPLITS, sizes).tolist(), strict=True):
             frame['split'] = split

@@ -56,6 +56,8 @@ def draw(case: Case, depth: np.ndarray, std: np.ndarray) -> np.ndarray:
 
 
 def _color(share: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 colours of shares 0..1."""
+    """(N, 3) uint8 colours of shares 0..1; there may be none, as of the points of an image without lidar."""
+    if not share.size:
+        return np.zeros((0, 3), np.uint8)
     gray = np.uint8(255 * np.clip(np.nan_to_num(share), 0, 1))
     return cv2.applyColorMap(gray[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
