@@ -38,7 +38,7 @@ def replay(context):
     topics = {role: getattr(found.selection, role) or role for role in ROLES}
     forwarded = {'use_sim_time': 'true', **{name: LaunchConfiguration(name) for name in FORWARDED}}
     fixed_frame = []
-    if lines := found.transforms.text():
+    if lines := found.fixed.text():
         base = Path(tempfile.mkdtemp(prefix='depth_ros_')) / 'transforms.yaml'
         write_node_params(found, base)
         forwarded['base_params_file'] = str(base)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from depth_ros.bags.reader import BagReader, Topic, until_damage
+from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.bags.select import Selection, TopicOverrides, select_topics
 from depth_ros.bags.transforms import poses, read_transforms, transform_topics
 from depth_ros.errors import CameraError, MessageError, ShapeError, TransformError
@@ -77,6 +80,8 @@ class Inspection:
         topics: all topics.
         selection: what would be used, and why.
         transforms: static transforms, of bag and settings.
+        fixed: those of them that a node without TF is to take for good: what comes on ``/tf`` and only rested in the
+            bag is no part of it, unless camera, lidar and body are joined by it.
         chain: frames from the camera to the lidar, () if nothing joins them for good.
         joints: the moving transforms that join them otherwise, '' if none do.
         image: None if no image can be decoded.
@@ -93,7 +98,8 @@ class Inspection:
     notes: tuple[str, ...]
     topics: tuple[Topic, ...]
     selection: Selection
-    transforms: TransformTree
+    transforms: RecordedTransforms
+    fixed: TransformTree
     chain: tuple[str, ...]
     joints: str
     image: ImageFacts | None
@@ -138,7 +144,7 @@ class _Inspector:
         recorded: dict[str, list[int]] = {}
         cameras = FrameDecoder(chosen.image, self.settings)
         if chosen.camera_info:
-            first = next(self.reader.messages([chosen.camera_info]), None)
+            first = self.reader.first(chosen.camera_info)
             if first is not None:  # else none of them can be read
                 cameras.add_info(first.message)
         topics = [name for name in (chosen.image, chosen.points, chosen.odometry) if name]
@@ -165,7 +171,7 @@ class _Inspector:
         return Inspection(
             path=self.reader.path, duration_s=(self.reader.end_ns - self.reader.start_ns) / _NS,
             notes=self.reader.notes, topics=self.reader.topics, selection=chosen, transforms=self.transforms,
-            chain=chain, joints=joints, image=image, lidar=lidar,
+            fixed=self._fixed(chain), chain=chain, joints=joints, image=image, lidar=lidar,
             latency_ms=latency_ms, rate_hz=self._rates(recorded), pairing=pairing, poses_from_tf=from_tf,
             problems=tuple(self.problems),
         )
@@ -219,6 +225,18 @@ class _Inspector:
                 '(--params)'
             )
             return (), ''
+
+    def _fixed(self, chain: tuple[str, ...]) -> TransformTree:
+        steps = set(pairwise(chain))
+        odometry = self.reader.first(self.selection.odometry) if self.selection.odometry else None
+        if chain and odometry is not None:
+            with suppress(TransformError):
+                steps |= set(pairwise(self.transforms.chain(chain[-1], odometry.message.child_frame_id)))
+        tree = TransformTree()
+        for pair in self.transforms.pairs:
+            if pair not in self.transforms.resting or pair in steps or pair[::-1] in steps:
+                tree.add(*pair, self.transforms.lookup(*pair))
+        return tree
 
     def _pairing(self, stamps: np.ndarray, mids: np.ndarray) -> PairingFacts | None:
         if not len(stamps) or not len(mids):

@@ -21,9 +21,9 @@ def is_cut_off(path: Path) -> bool:
     with path.open('rb') as file:
         if file.read(len(MAGIC)) != MAGIC:
             return False
-        file.seek(0, io.SEEK_END)
-        file.seek(max(file.tell() - len(MAGIC), 0))
-        return file.read() != MAGIC
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(size - len(MAGIC), 0))
+        return size < 2 * len(MAGIC) or file.read() != MAGIC
 
 
 class Mended:

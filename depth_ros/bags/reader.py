@@ -150,6 +150,10 @@ class BagReader:
                 continue
             yield BagMessage(connection.topic, log_ns, message)
 
+    def first(self, topic: str) -> BagMessage | None:
+        """First message of a topic that can be read, None if damage or nothing comes before."""
+        return next(until_damage(self.messages([topic]), lambda damage: None), None)
+
     def raw_messages(self, topics: Iterable[str] | None = None) -> Iterator[BagRawMessage]:
         """Yield undecoded messages, those of ROS 1 rewritten as ROS 2 messages of the same name.
 
@@ -166,7 +170,7 @@ class BagReader:
             return
         source, target, cache = self._reader.typestore, get_typestore(Stores.ROS2_JAZZY), {}
         for connection, log_ns, data in self._records(topics):
-            name = {'tf/msg/tfMessage': 'tf2_msgs/msg/TFMessage'}.get(connection.msgtype, connection.msgtype)
+            name = ros2_type(connection.msgtype)
             try:
                 cdr = migrate_bytes(source, target, connection.msgtype, name, cache, data, src_is2=False, dst_is2=True)
             except Exception:  # damaged, or a type that ROS 2 does not have
@@ -198,6 +202,15 @@ class BagReader:
             count += 1
             yield record
 
+    def _usable(self, files: list[Path]) -> list[Path]:
+        """Files of a recording that was not ended, without those in which nothing is: the last one is often empty."""
+        usable = [file for file in files if _opens(file)]
+        if not usable or len(usable) == len(files):
+            return files
+        left_out = ', '.join(file.name for file in files if file not in usable)
+        self.notes = (*self.notes, f'{left_out}: cannot be read, and is left out')
+        return usable
+
     def _open(self) -> AnyReader:
         path = self.path
         if not path.exists():
@@ -215,7 +228,7 @@ class BagReader:
             )
         if path.is_dir() and not (path / 'metadata.yaml').exists():
             self.notes = ('metadata.yaml is missing: the recording was not ended; its files are read directly',)
-            files = inside
+            files = inside = self._usable(inside)
         else:
             files = [path]
         cut = [item for item in inside if item.suffix == '.mcap' and is_cut_off(item)]
@@ -227,6 +240,19 @@ class BagReader:
             return _opened(files)
         except Exception as error:  # as above: the kinds of damage are as many as the kinds of errors
             raise BagError(f'bag {str(path)!r} cannot be read: {_line(error)}{_hint(path)}') from error
+
+
+def _opens(path: Path) -> bool:
+    try:
+        _opened([Mended(path) if is_cut_off(path) else path]).close()
+    except Exception:  # as in ``BagReader``: any
+        return False
+    return True
+
+
+def ros2_type(name: str) -> str:
+    """Name of a message type in ROS 2; of ROS 1 types those differ that were renamed."""
+    return {'tf/msg/tfMessage': 'tf2_msgs/msg/TFMessage'}.get(name, name)
 
 
 def until_damage(items: Iterable[_Item], say: Callable[[str], object]) -> Iterator[_Item]:

@@ -22,12 +22,15 @@ class RecordedTransforms(TransformTree):
 
     Attributes:
         max_age_ns: for how long a moving transform is held, ns.
+        resting: parent and child of what is on ``/tf`` and does not move in the bag: calibration, or a joint or the
+            robot at rest.
     """
 
     def __init__(self) -> None:
         """Make it empty."""
         super().__init__()
         self.max_age_ns = 0
+        self.resting: set[tuple[str, str]] = set()
         self._fixed: dict[str, tuple[str, np.ndarray]] = {}  # child -> parent, parent from child
         self._moving: set[tuple[str, str]] = set()  # parent, child
         self._joints: dict[tuple[str, str], str] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from depth_ros.bags.reader import BagReader, until_damage
+from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.bags.select import TopicOverrides, select_topics
 from depth_ros.bags.transforms import joined, poses, read_transforms, transform_topics
@@ -114,7 +114,7 @@ class Recording:
         moving = transform_topics(self.reader)[1] if posed_by_tf or self.transforms.moves else []
         self.transforms.rewind()
         cameras = FrameDecoder(chosen.image, self._settings, may_defer)
-        first = next(self.reader.messages([chosen.camera_info]), None)
+        first = self.reader.first(chosen.camera_info)
         if first is not None:  # else none of them can be read
             cameras.add_info(first.message)
         held: Any = None  # an image whose CameraInfo may still come
@@ -165,15 +165,14 @@ class Recording:
         frames = []
         for topic, override in ((chosen.image, settings.camera_frame), (chosen.points, settings.lidar_frame)):
             if override or topic:
-                first = None if override else next(self.reader.messages([topic]), None)
+                first = None if override else self.reader.first(topic)
                 frames.append(override or ('' if first is None else first.message.header.frame_id.lstrip('/')))
         return tuple(frame for frame in frames if frame)
 
     def _body_frame(self) -> str:
         """Frame whose motion odometry tells, as its first message says; '' if there is none."""
         topic = self.selection.odometry
-        records = until_damage(self.reader.messages([topic] if topic else []), lambda damage: None)
-        first = next(records, None)
+        first = self.reader.first(topic) if topic else None
         return '' if first is None else first.message.child_frame_id.lstrip('/')
 
     def _read_transforms(self) -> RecordedTransforms:

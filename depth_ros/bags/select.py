@@ -129,7 +129,7 @@ class _Finder:
     def first(self, name: str) -> Any:
         """First message of a topic, None if none can be read."""
         if name not in self._first:
-            found = next(self._reader.messages([name]), None)
+            found = self._reader.first(name)
             self._first[name] = None if found is None else found.message
         return self._first[name]
 

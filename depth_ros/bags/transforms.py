@@ -55,6 +55,7 @@ def read_transforms(reader: BagReader, frames: Iterable[str] = ()) -> RecordedTr
     for (parent, child), matrix in first.items():
         if (parent, child) not in moving:
             tree.add(parent, child, matrix)
+            tree.resting.add((parent, child))
     tree.add_moving(moving)
     return tree
 

@@ -43,11 +43,14 @@ def write_node_params(found: Inspection, path: Path) -> None:
         BagError: the bag has no transforms.
         OutputError: the file cannot be written.
     """
-    lines = found.transforms.text()
+    lines = found.fixed.text()
     if not lines:
         raise BagError(f'bag {str(found.path)!r} has no static transforms, so there are no parameters to write')
     parameters = {'/**': {'ros__parameters': {'transforms': {'static': lines}}}}
     content = f'# Static transforms of {found.path.name}: parent child x y z qx qy qz qw\n'
+    resting = [' '.join(pair) for pair in found.fixed.pairs if pair in found.transforms.resting]
+    if resting:
+        content += f'# Of /tf, where it did not move; leave out what is a joint: {", ".join(resting)}\n'
     content += yaml.safe_dump(parameters, width=200, sort_keys=False)
     with whole_file(path) as temporary:
         temporary.write_text(content, 'utf-8')

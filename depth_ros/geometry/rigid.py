@@ -162,12 +162,18 @@ class TransformTree:
 
     def __init__(self) -> None:
         self._edges: dict[str, dict[str, np.ndarray]] = {}
+        self._named: dict[tuple[str, str], None] = {}  # parent and child, in the order in which they came
         self._cache: dict[tuple[str, str], np.ndarray] = {}
 
     @property
     def frames(self) -> tuple[str, ...]:
         """Names of all frames, sorted."""
         return tuple(sorted(self._edges))
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Parent and child of every transform, as they were given."""
+        return tuple(self._named)
 
     def add(self, parent: str, child: str, parent_from_child: np.ndarray) -> None:
         """Set the transform of ``child`` in ``parent``; a later one replaces an earlier one.
@@ -180,6 +186,8 @@ class TransformTree:
         parent, child = parent.lstrip('/'), child.lstrip('/')
         self._edges.setdefault(parent, {})[child] = np.asarray(parent_from_child, dtype=np.float64)
         self._edges.setdefault(child, {})[parent] = invert(parent_from_child)
+        self._named.pop((child, parent), None)
+        self._named[parent, child] = None
         self._cache.clear()
 
     def add_text(self, line: str) -> None:
@@ -187,14 +195,12 @@ class TransformTree:
         self.add(*parse_transform(line))
 
     def text(self) -> list[str]:
-        """Return every transform once, in the form that ``add_text`` takes."""
-        lines, done = [], set()
-        for parent, children in self._edges.items():
-            for child, matrix in children.items():
-                if (child, parent) not in done:
-                    done.add((parent, child))
-                    numbers = [*matrix[:3, 3], *rotation_to_quaternion(matrix[:3, :3])]
-                    lines.append(' '.join([parent, child, *(f'{number:.9g}' for number in numbers)]))
+        """Return every transform once, parent and child as they were given, in the form that ``add_text`` takes."""
+        lines = []
+        for parent, child in self._named:
+            matrix = self._edges[parent][child]
+            numbers = [*matrix[:3, 3], *rotation_to_quaternion(matrix[:3, :3])]
+            lines.append(' '.join([parent, child, *(f'{number:.9g}' for number in numbers)]))
         return lines
 
     def lookup(self, target: str, source: str, stamp_ns: int = 0) -> np.ndarray:

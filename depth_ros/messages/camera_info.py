@@ -61,7 +61,10 @@ def decode_camera(message: Any, rectified: bool, frame_id: str = '') -> Camera:
                 f'{", ".join(m for m in _MODELS if m)}; fix the CameraInfo'
             )
         model = _MODELS[message.distortion_model]
-        distortion = d if model != 'none' and d.any() else np.zeros(0)
+        if model == 'equidistant':
+            distortion = d if d.size else np.zeros(4)  # without coefficients still a fisheye: r = f theta
+        else:
+            distortion = d if model != 'none' and d.any() else np.zeros(0)
         if not distortion.size:
             model = 'none'
         elif model == 'plumb_bob' and distortion.size > 5:
@@ -101,7 +104,8 @@ def is_rectified(message: Any, topic: str, setting: str) -> bool:
         return setting == 'rectified'
     names = [part for part in topic.split('/') if part not in ('compressed', 'image_raw')]
     # Not within a word: a camera may be named "direct", and its image "unrectified".
-    return any(_RECTIFIED.search(name) for name in names[-2:]) or not _field(message, 'd').any()
+    bends = _field(message, 'd').any() or _MODELS.get(message.distortion_model) == 'equidistant'
+    return any(_RECTIFIED.search(name) for name in names[-2:]) or not bends
 
 
 def fill_camera_info(message: Any, camera: Camera, time_ns: int) -> Any:

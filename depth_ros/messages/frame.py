@@ -102,7 +102,7 @@ class FrameDecoder:
             _check_size(image.shape[:2], camera)
             return Frame(stamp_ns(message), image, encoding, camera)
         encoded = body(message.data)
-        if self._may_defer and (probed := probe_file(encoded)):
+        if self._may_defer and (probed := probe_file(encoded, message.format)):
             shape, encoding = probed
             _check_size(shape, camera)
             return EncodedFrame(stamp_ns(message), encoding, camera, encoded)

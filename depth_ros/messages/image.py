@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 import zlib
@@ -42,6 +43,7 @@ _PLAIN = {
 IMAGE_ENCODINGS_READ = tuple(_PLAIN)
 # cv_bridge.cpp scales 16 bits to 8 so that white stays white.
 _TO_8_BITS = 255 / 65535
+_BAYER = re.compile(r'(bayer_[rgb]{4})(?:8|16)')
 _PNG_START = b'\x89PNG\r\n\x1a\n'
 _PNG_KINDS = {0: 'mono8', 2: 'bgr8'}  # type of colour -> encoding it is decoded to
 _JPEG_KINDS = {1: 'mono8', 3: 'bgr8'}  # number of channels -> likewise
@@ -145,7 +147,8 @@ def decode_file(data: np.ndarray, form: str = '') -> tuple[np.ndarray, str]:
 
     Args:
         data: (N,) uint8.
-        form: what it is said to be, for the line about what is wrong.
+        form: what it is said to be, ``CompressedImage.format``: a Bayer pattern that it names before the first
+            semicolon is what a grey file holds, as image_transport stores it.
 
     Returns:
         As ``decode_compressed``.
@@ -166,18 +169,29 @@ def decode_file(data: np.ndarray, form: str = '') -> tuple[np.ndarray, str]:
         pixels = cv2.convertScaleAbs(pixels, alpha=_TO_8_BITS)
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+    elif pixels.ndim == 2 and (pattern := _bayer(form)):
+        pixels = cv2.cvtColor(pixels, _PLAIN[f'{pattern}8'][2])
     return pixels, 'mono8' if pixels.ndim == 2 else 'bgr8'
 
 
-def probe_file(data: np.ndarray) -> tuple[tuple[int, int], str] | None:
+def _bayer(form: str) -> str:
+    found = _BAYER.fullmatch(form.split(';')[0].strip())
+    return found[1] if found and f'{found[1]}8' in _PLAIN else ''
+
+
+def probe_file(data: np.ndarray, form: str = '') -> tuple[tuple[int, int], str] | None:
     """Tell what ``decode_file`` would give without decoding, which takes ten times as long.
 
     Args:
         data: (N,) uint8.
+        form: as in ``decode_file``.
 
     Returns:
-        (height, width) and encoding; None where only decoding tells: what is not whole, of 16 bits, or of another kind.
+        (height, width) and encoding; None where only decoding tells: what is not whole, of 16 bits, a Bayer pattern, or
+        of another kind.
     """
+    if _bayer(form):
+        return None
     content = memoryview(np.ascontiguousarray(data))
     return _probe_png(content) if bytes(content[:8]) == _PNG_START else _probe_jpeg(content)
 

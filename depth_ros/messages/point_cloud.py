@@ -88,7 +88,10 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
     time_name = next((name for name in _TIME_NAMES if name in fields), None)
     offsets, span, notes = None, (0, 0), ()
     if time_name is not None and count:
-        offsets, span = _offsets(column(time_name), stamp)
+        times = column(time_name)
+        offsets, span = _offsets(times, stamp)
+        if offsets is None:
+            offsets, span = _offsets_of_returns(times, points, stamp)
         if offsets is None:
             notes = (
                 f'point times in field {time_name!r} make no sweep (not finite, beyond 1 s of the stamp, or absolute '
@@ -130,6 +133,21 @@ def _offsets(values: np.ndarray, stamp: int) -> tuple[np.ndarray | None, tuple[i
     if last - first > _MAX_SWEEP_NS or max(abs(first), abs(last)) > _MAX_SWEEP_NS:
         return None, (0, 0)
     return wide.astype(np.int32), (first, last)
+
+
+def _offsets_of_returns(
+    values: np.ndarray, points: np.ndarray, stamp: int
+) -> tuple[np.ndarray | None, tuple[int, int]]:
+    """As ``_offsets``, by the points with a return: some drivers give no time to the others. Those get the median."""
+    valid = np.isfinite(points).all(axis=1) & points.any(axis=1)
+    if valid.all() or not valid.any():
+        return None, (0, 0)
+    found, span = _offsets(values[valid], stamp)
+    if found is None:
+        return None, (0, 0)
+    offsets = np.full(len(values), np.median(found), np.int32)
+    offsets[valid] = found
+    return offsets, span
 
 
 @njit(nogil=True, cache=True)

@@ -15,7 +15,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
-from depth_ros.bags.reader import BagReader
+from depth_ros.bags.reader import BagReader, ros2_type
 from depth_ros.errors import BagError, DepthRosError
 from depth_ros.messages.header import set_stamp
 from depth_ros.ros.lifecycle import exit_code, own_arguments, ros_process
@@ -47,7 +47,7 @@ class BagPlayer(Node):
         self._publishers_by_topic: dict[str, Publisher] = {}
         missing = []
         for topic in [bag.topic(name) for name in topics] or bag.topics:
-            kind = message_type(topic.type)
+            kind = message_type(ros2_type(topic.type))
             if kind is None:
                 missing.append(f'{topic.name} ({topic.type})')
             elif topic.name != '/clock':

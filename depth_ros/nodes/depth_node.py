@@ -41,6 +41,7 @@ from depth_ros.types import LidarScan
 
 _REQUIRED = {'image': True, 'camera_info': True, 'points': True, 'odometry': False}
 _COMPRESSED = 'image/compressed'
+_COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 _LOOK_FOR_IMAGES_S = 0.1
 
 
@@ -180,18 +181,25 @@ class DepthNode(LifecycleNode):
             return transport == 'compressed'
         return not self.count_publishers(topics['image']) and self.count_publishers(topics[_COMPRESSED]) > 0
 
+    def _is_compressed(self, topic: str) -> bool:
+        """Whether a topic that is not named so holds compressed images."""
+        return any(info.topic_type == _COMPRESSED_TYPE for info in self.get_publishers_info_by_topic(topic))
+
     def _choose_image(self) -> None:
         """Subscribe to the image topic that is published; under ``auto`` that can change."""
         topics = self._topics()
         compressed = self._reads_compressed(topics)
         topic = topics[_COMPRESSED if compressed else 'image']
+        if self.settings.input.image_transport == 'auto' and self._is_compressed(topics['image']):
+            compressed, topic = True, topics['image']
+        kind = CompressedImage if compressed else Image
         current = self._inputs.get('image')
         if current is not None:
-            if self._health.inputs['image'].topic == topic:
+            if (self._health.inputs['image'].topic, current.msg_type) == (topic, kind):
                 return
             self.destroy_subscription(current)
         self._worker.set_image_topic(topic)
-        self._subscribe('image', CompressedImage if compressed else Image, topic, input_qos())
+        self._subscribe('image', kind, topic, input_qos())
 
     def _subscribe(self, name: str, kind: type, topic: str, profile: QoSProfile) -> None:
         take = partial(self._take, name)

@@ -5,16 +5,19 @@ import sqlite3
 
 import numpy as np
 import pytest
-from bag_samples import START, STEP, Messages
+from bag_samples import START, STEP, Messages, damage
 from rosbags.typesys import Stores, get_typestore
 
-from depth_ros.bags.reader import BagReader
+from depth_ros.bags.inspection import inspect_bag
+from depth_ros.bags.reader import BagReader, until_damage
+from depth_ros.bags.select import TopicOverrides
 from depth_ros.bags.writer import BagWriter
 from depth_ros.cli.main import main
 from depth_ros.errors import BagError, DepthRosError
 from depth_ros.messages.camera_info import decode_camera
 from depth_ros.messages.image import decode_image
 from depth_ros.messages.point_cloud import decode_cloud
+from depth_ros.settings import Settings
 
 KINDS = ('mcap', 'mcap_file', 'db3', 'db3_file', 'ros1')
 
@@ -131,6 +134,30 @@ def test_a_cut_off_file_beside_whole_metadata_is_read_too(tmp_path):
     file.write_bytes(file.read_bytes()[:-40])
     with BagReader(path) as reader:
         assert sum(1 for _ in reader.messages()) == 801
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'db3'])
+@pytest.mark.parametrize('last', [b'', b'\x89MCAP0\r\n', b'\x89MCAP0\r\n' + bytes(4096), bytes(4096)])
+def test_a_last_file_with_nothing_in_it_does_not_cost_the_others(tmp_path, kind, last):
+    path = Messages().drive(20).write(tmp_path / 'bag', kind)
+    (path / f'last.{kind}').write_bytes(last)
+    (path / 'metadata.yaml').unlink()  # what a recorder leaves that dies after it has begun a new file
+    with BagReader(path) as reader:
+        assert sum(1 for _ in reader.messages()) == 20 * 4 + 1
+        assert any('last' in note for note in reader.notes)
+
+
+def test_damage_where_another_topic_begins_is_no_end_of_all(tmp_path):
+    with BagReader(damage(Messages().drive(400).write(tmp_path / 'one camera'))) as reader:
+        last_ns = max(item.log_ns for item in until_damage(reader.messages(), lambda damage: None))
+    rear = Messages().drive(400).image('/rear/image_raw', last_ns + STEP, size=(1, 1))
+    path = damage(rear.write(tmp_path / 'bag'))
+    with BagReader(path) as reader:
+        assert reader.first('/rear/image_raw') is None
+        assert reader.first('/points').log_ns == START + STEP
+    found = inspect_bag(path, TopicOverrides(), Settings())
+    assert found.selection.image == '/cam/image_raw'
+    assert 20 < found.pairing.num_images < 400
 
 
 @pytest.mark.parametrize('kind', ['db3_file', 'ros1'])

@@ -54,6 +54,21 @@ def test_node_parameters_hold_the_transforms(tmp_path, capsys):
     assert 'cannot write' in capsys.readouterr().err
 
 
+def test_node_parameters_hold_nothing_that_may_move(tmp_path):
+    messages = Messages().drive(3)
+    messages.items = [item for item in messages.items if item[0] != '/tf_static']
+    messages.transforms(('base_link', 'lidar', (0, 0, 1)))
+    for index in range(3):  # the robot stands still; so does its arm, and the camera's mast is calibrated on /tf
+        edges = ('odom', 'base_link', (-9, 0, 0)), ('base_link', 'arm', (1, 0, 0)), ('lidar', 'cam_optical', (0, 0, 1))
+        messages.transforms(*edges, topic='/tf', stamp=START + index * STEP, log_ns=START + index * STEP)
+    path = messages.write(tmp_path / 'bag')
+    assert main(['inspect', str(path), '--node-params', str(tmp_path / 'node.yaml')]) == 0
+    static = from_flat(load_yaml(tmp_path / 'node.yaml')).transforms.static
+    assert [line.split()[:2] for line in static] == [['base_link', 'lidar'], ['lidar', 'cam_optical']]
+    assert 'did not move' in (tmp_path / 'node.yaml').read_text().splitlines()[1]
+    assert 'lidar cam_optical' in (tmp_path / 'node.yaml').read_text().splitlines()[1]
+
+
 def test_what_is_missing_is_said_with_what_to_do(tmp_path, capsys):
     messages = Messages()
     for index in range(3):

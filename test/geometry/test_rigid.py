@@ -74,6 +74,18 @@ def test_a_later_transform_replaces_an_earlier_one():
     assert tree.lookup('a', 'b')[0, 3] == 2
 
 
+def test_text_names_parent_and_child_as_they_were_given():
+    tree = TransformTree()
+    # The order in which many robots publish them: a child before what it hangs on.
+    pairs = [('camera_link', 'camera_optical'), ('base_link', 'camera_link'), ('base_link', 'lidar')]
+    for pair in pairs:
+        tree.add(*pair, rigid([1, 2, 3], [0, 0, 0, 1]))
+    assert [tuple(line.split()[:2]) for line in tree.text()] == pairs == list(tree.pairs)
+    tree.add('lidar', 'base_link', np.eye(4))  # the other way round, it replaces the former
+    assert tree.text()[-1].split()[:2] == ['lidar', 'base_link']
+    assert len(tree.text()) == 3
+
+
 def test_text_round_trip():
     tree = TransformTree()
     tree.add('base_link', 'lidar', rigid([1, -2, 3.5], Rotation.from_euler('xyz', [10, 20, 30], True).as_quat()))

@@ -96,6 +96,7 @@ def test_whether_images_are_rectified(topic, d, setting, expected):
     [
         Camera(64, 48, 50.0, 51.0, 31.0, 23.0, 'optical'),
         Camera(64, 48, 50.0, 51.0, 31.0, 23.0, 'optical', 'equidistant', np.array([0.1, 0.2, 0.3, 0.4])),
+        Camera(64, 48, 50.0, 51.0, 31.0, 23.0, 'optical', 'equidistant', np.zeros(4)),
     ],
 )
 def test_what_is_filled_is_read_back(camera):
@@ -104,6 +105,15 @@ def test_what_is_filled_is_read_back(camera):
     assert (again.width, again.fx, again.cy, again.model) == (64, 50.0, 23.0, camera.model)
     np.testing.assert_array_equal(again.distortion, camera.distortion)
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (7, 9)
+
+
+@pytest.mark.parametrize('d', [np.zeros(4), np.zeros(0)])
+def test_a_fisheye_without_coefficients_is_no_pinhole(d):
+    message = info(distortion_model='equidistant', d=d)
+    assert not is_rectified(message, '/camera/image_raw', 'auto')
+    assert is_rectified(message, '/camera/image_rect', 'auto')
+    camera = decode_camera(message, rectified=False)
+    assert (camera.model, camera.distortion.tolist()) == ('equidistant', [0.0] * 4)
 
 
 def odometry(child='base_link', stamp=(2, 3), **changes):

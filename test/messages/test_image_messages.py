@@ -90,6 +90,25 @@ def test_png_is_exact(shape):
     np.testing.assert_array_equal(image, pixels)
 
 
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+@pytest.mark.parametrize('bits', [8, 16])
+def test_a_compressed_bayer_pattern_is_what_the_raw_one_is(pattern, bits):
+    pixels = random_image(20, 30)
+    raw, encoding = decode_image(message_of(pixels, f'bayer_{pattern}8'))
+    stored = pixels if bits == 8 else pixels.astype(np.uint16) * 257
+    data = cv2.imencode('.png', stored)[1].reshape(-1)
+    form = f'bayer_{pattern}{bits}; png compressed bayer_{pattern}{bits}'
+    image, found = decode_compressed(SimpleNamespace(format=form, data=data))
+    assert found == encoding == 'bgr8'
+    np.testing.assert_array_equal(image, raw)
+    assert probe_file(data, form) is None
+    # What image_transport has already turned into colours, or grey, is no pattern.
+    for other, shape in ((f'bayer_{pattern}8; png compressed bgr8', (20, 30, 3)), ('mono8; png compressed ', (20, 30))):
+        stored = random_image(*shape)
+        data = cv2.imencode('.png', stored)[1].reshape(-1)
+        np.testing.assert_array_equal(decode_compressed(SimpleNamespace(format=other, data=data))[0], stored)
+
+
 def test_png_of_sixteen_bits_is_scaled_as_a_raw_image_is():
     pixels = random_image(20, 30, dtype=np.uint16)
     data = cv2.imencode('.png', pixels)[1].reshape(-1)

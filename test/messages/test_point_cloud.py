@@ -111,6 +111,25 @@ def test_times_that_make_no_sweep_are_left_out_with_a_note(values):
     assert "'time'" in scan.notes[0]
 
 
+@pytest.mark.parametrize(
+    ('name', 'values'),
+    [
+        ('timestamp', np.array([0.0, *(STAMP_NS / 1e9 + np.array([0.01, 0.02, 0.099]))])),
+        ('time', np.array([np.nan, 0.01, 0.02, 0.099], 'f4')),
+        ('t', np.array([2**32 - 1, 10_000_000, 20_000_000, 99_000_000], 'u4')),
+    ],
+)
+@pytest.mark.parametrize('nothing', [np.nan, 0.0])
+def test_points_without_a_return_need_no_time(name, values, nothing):
+    columns, _ = xyz(4)
+    for axis in 'xyz':
+        columns[axis][0] = nothing
+    scan = decode_cloud(cloud({**columns, name: values}))
+    assert scan.notes == ()
+    np.testing.assert_allclose(scan.time_offset_ns, [20_000_000, 10_000_000, 20_000_000, 99_000_000], atol=300)
+    np.testing.assert_allclose(scan.time_span_ns, [10_000_000, 99_000_000], atol=300)
+
+
 def test_times_need_not_be_sorted():
     columns, _ = xyz(3)
     scan = decode_cloud(cloud({**columns, 't': np.array([9, 3, 6], 'u4')}))

@@ -18,6 +18,8 @@ from nav_msgs.msg import Odometry
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.time import Time
 from ros_graph import CAMERA, STATIC, next_domain, wall
+from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -150,6 +152,20 @@ def test_a_bad_bag_is_one_line_and_exit_code_2(start, tmp_path, name):
     player._reader.join(2.0)
     assert words in player.output
     assert 'Traceback' not in player.output
+
+
+def test_transforms_of_ros_1_are_played_by_the_name_that_they_have_in_ros_2(start, tmp_path):
+    path, name = tmp_path / 'old.bag', 'tf/msg/tfMessage'
+    store = get_typestore(Stores.ROS1_NOETIC)
+    store.register(get_types_from_msg('geometry_msgs/TransformStamped[] transforms', name))
+    with Ros1Writer(path) as writer:
+        connection = writer.add_connection('/tf', name, typestore=store)
+        for index in range(20):
+            writer.write(connection, START + index * 10**8, store.serialize_ros1(store.types[name]([]), name))
+    player = start(NODES + 'bag_player', next_domain(), path)
+    assert player.popen.wait(20.0) == 0, player.output
+    player._reader.join(2.0)
+    assert '20 messages' in player.output
 
 
 def test_waiting_for_nobody_ends(start, bag):
