@@ -61,6 +61,7 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/longer --set network.start=features/last.safetensors --set 'data.sources=[0.35 frames splits.json train,0.15 frames splits.json rgbd_train,0.5 samples simulated_large]' --set run.steps=9000 --set run.steps_per_epoch=1500 --set run.seed=7
 	$(VENV)/bin/depth_ros_training mean $(WORK)/features/last.safetensors $(WORK)/longer/last.safetensors --share 0.7 --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/longer_mean.safetensors
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_wide.yaml --data $(WORK) --out $(WORK)/wide
+	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_wide.yaml --data $(WORK) --out $(WORK)/wider --set network.start=wide/last.safetensors --set 'network.teachers=[wide/last.safetensors]' --set network.teachers_see=the_same --set data.crop_width=896 --set optimizer.decay_share=0.7 --set run.steps=10500 --set run.seed=10
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_sky.yaml --data $(WORK) --out $(WORK)/sky
 	$(VENV)/bin/depth_ros export $(WORK)/sky/last.safetensors --out $(WORK)/depth_net_small.safetensors
 	$(VENV)/bin/depth_ros export $(WORK)/depth_net_small.safetensors --out $(WORK)/depth_net_small.onnx
