@@ -158,7 +158,7 @@ def test_out_of_memory_goes_on_in_half_precision_and_says_so(weights):
 def test_out_of_memory_in_every_precision_is_a_refusal_or_classical_if_set(weights):
     estimator = create_estimator(settings(), 'network', weights)
     greedy(estimator, ('f32', 'bf16'))
-    with pytest.raises(FrameRefused, match=r'192x96; raise estimator\.downscale') as caught:
+    with pytest.raises(FrameRefused, match=r'192x96; set estimator\.downscale') as caught:
         estimator.estimate(*reference_input())
     assert caught.value.reason == 'out_of_memory'
     estimator = create_estimator(settings(fallback=True), 'network', weights)
