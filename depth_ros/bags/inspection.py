@@ -14,7 +14,7 @@ import numpy as np
 from depth_ros.bags.reader import BagReader, Topic, until_damage
 from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.bags.select import Selection, TopicOverrides, select_topics
-from depth_ros.bags.transforms import poses, read_transforms, transform_topics
+from depth_ros.bags.transforms import body_frame, poses, read_transforms, transform_topics
 from depth_ros.errors import CameraError, MessageError, ShapeError, TransformError
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.geometry.rings import infer_rings
@@ -228,10 +228,10 @@ class _Inspector:
 
     def _fixed(self, chain: tuple[str, ...]) -> TransformTree:
         steps = set(pairwise(chain))
-        odometry = self.reader.first(self.selection.odometry) if self.selection.odometry else None
-        if chain and odometry is not None:
+        body = body_frame(self.reader, self.selection.odometry)
+        if chain and body:
             with suppress(TransformError):
-                steps |= set(pairwise(self.transforms.chain(chain[-1], odometry.message.child_frame_id)))
+                steps |= set(pairwise(self.transforms.chain(chain[-1], body)))
         tree = TransformTree()
         for pair in self.transforms.pairs:
             if pair not in self.transforms.resting or pair in steps or pair[::-1] in steps:

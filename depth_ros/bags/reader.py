@@ -202,15 +202,6 @@ class BagReader:
             count += 1
             yield record
 
-    def _usable(self, files: list[Path]) -> list[Path]:
-        """Files of a recording that was not ended, without those in which nothing is: the last one is often empty."""
-        usable = [file for file in files if _opens(file)]
-        if not usable or len(usable) == len(files):
-            return files
-        left_out = ', '.join(file.name for file in files if file not in usable)
-        self.notes = (*self.notes, f'{left_out}: cannot be read, and is left out')
-        return usable
-
     def _open(self) -> AnyReader:
         path = self.path
         if not path.exists():
@@ -228,7 +219,7 @@ class BagReader:
             )
         if path.is_dir() and not (path / 'metadata.yaml').exists():
             self.notes = ('metadata.yaml is missing: the recording was not ended; its files are read directly',)
-            files = inside = self._usable(inside)
+            files = inside
         else:
             files = [path]
         cut = [item for item in inside if item.suffix == '.mcap' and is_cut_off(item)]
@@ -237,15 +228,21 @@ class BagReader:
             self.notes = (*self.notes, f'{names}: the end is missing; read as far as it goes')
             files = [Mended(item) if item in cut else item for item in inside]
         try:
-            return _opened(files)
-        except Exception as error:  # as above: the kinds of damage are as many as the kinds of errors
-            raise BagError(f'bag {str(path)!r} cannot be read: {_line(error)}{_hint(path)}') from error
+            return _opened(files, path)
+        except BagError:
+            usable = [file for file in files if _opens(file, path)]
+            if not 0 < len(usable) < len(files):
+                raise
+            # A recorder that dies after it has begun a new file leaves that one empty.
+            left_out = ', '.join(file.name for file in files if file not in usable)
+            self.notes = (*self.notes, f'{left_out}: cannot be read, and is left out')
+            return _opened(usable, path)
 
 
-def _opens(path: Path) -> bool:
+def _opens(file: Any, bag: Path) -> bool:
     try:
-        _opened([Mended(path) if is_cut_off(path) else path]).close()
-    except Exception:  # as in ``BagReader``: any
+        _opened([file], bag).close()
+    except BagError:
         return False
     return True
 
@@ -268,9 +265,12 @@ def until_damage(items: Iterable[_Item], say: Callable[[str], object]) -> Iterat
         say(str(error))
 
 
-def _opened(paths: list[Any]) -> AnyReader:
-    reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-    reader.open()
+def _opened(files: list[Any], bag: Path) -> AnyReader:
+    try:
+        reader = AnyReader(files, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+        reader.open()
+    except Exception as error:  # as above: the kinds of damage are as many as the kinds of errors
+        raise BagError(f'bag {str(bag)!r} cannot be read: {_line(error)}{_hint(bag)}') from error
     return reader
 
 

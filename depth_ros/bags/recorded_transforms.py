@@ -45,6 +45,7 @@ class RecordedTransforms(TransformTree):
         """See ``TransformTree.add``; what moves the same child has no say any more."""
         super().add(parent, child, parent_from_child)
         parent, child = parent.lstrip('/'), child.lstrip('/')
+        self.resting.discard((parent, child))  # said anew, as by the user, it is no longer what merely rested
         self._fixed[child] = parent, np.asarray(parent_from_child, dtype=np.float64)
         self._moving = {pair for pair in self._moving if pair[1] != child}
         self._joints.clear()

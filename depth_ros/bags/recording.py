@@ -11,7 +11,7 @@ from typing import Any
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.bags.select import TopicOverrides, select_topics
-from depth_ros.bags.transforms import joined, poses, read_transforms, transform_topics
+from depth_ros.bags.transforms import body_frame, joined, poses, read_transforms, transform_topics
 from depth_ros.errors import BagError, CameraError, MessageError, ShapeError
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.messages.frame import FrameDecoder
@@ -169,18 +169,13 @@ class Recording:
                 frames.append(override or ('' if first is None else first.message.header.frame_id.lstrip('/')))
         return tuple(frame for frame in frames if frame)
 
-    def _body_frame(self) -> str:
-        """Frame whose motion odometry tells, as its first message says; '' if there is none."""
-        topic = self.selection.odometry
-        first = self.reader.first(topic) if topic else None
-        return '' if first is None else first.message.child_frame_id.lstrip('/')
-
     def _read_transforms(self) -> RecordedTransforms:
         given = TransformTree()
         for line in self._settings.transforms.static:
             given.add_text(line)
         enough = bool(self._sensor_frames) and joined(given, self._sensor_frames)
-        frames = tuple(frame for frame in (*self._sensor_frames, self._body_frame()) if frame)
+        body = body_frame(self.reader, self.selection.odometry)
+        frames = tuple(frame for frame in (*self._sensor_frames, body) if frame)
         tree = read_transforms(self.reader, frames[:1] if enough else frames)
         tree.max_age_ns = int(self._settings.transforms.max_age * 1e9)
         for line in self._settings.transforms.static:

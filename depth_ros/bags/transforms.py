@@ -60,6 +60,12 @@ def read_transforms(reader: BagReader, frames: Iterable[str] = ()) -> RecordedTr
     return tree
 
 
+def body_frame(reader: BagReader, odometry: str) -> str:
+    """Frame whose motion a topic of odometry tells, as its first message says; '' if there is none."""
+    first = reader.first(odometry) if odometry else None
+    return '' if first is None else first.message.child_frame_id.lstrip('/')
+
+
 def poses(message: Any, tree: TransformTree, sensor_frame: str, others: Iterable[str] = ()) -> Iterator[Pose]:
     """Poses that a ``/tf`` message holds: transforms from outside the robot to a frame that carries the sensor.
 

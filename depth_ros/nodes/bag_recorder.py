@@ -8,10 +8,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
@@ -19,7 +20,7 @@ from rclpy.task import Future
 from depth_ros.bags.writer import BagWriter
 from depth_ros.errors import BagError
 from depth_ros.nodes.bag_player import message_type
-from depth_ros.ros.lifecycle import exit_code, ignore_signals, own_arguments, ros_process, until_ended
+from depth_ros.ros.lifecycle import exit_code, ignore_signals, own_arguments, ros_process, shutdown_by_its_name
 
 _LOOK_S = 0.1
 _NEVER_IDLE = ('/diagnostics', '/clock', '/rosout')
@@ -112,7 +113,7 @@ def main(args: Sequence[str] | None = None) -> int:
             recorder = BagRecorder(writer, options.topics, options.idle)
             executor = SingleThreadedExecutor()
             executor.add_node(recorder)
-            with until_ended():
+            with suppress(ExternalShutdownException), shutdown_by_its_name():  # the usual end of a recording: keep it
                 executor.spin_until_future_complete(recorder.done)
             ignore_signals()
             if not recorder.counts:

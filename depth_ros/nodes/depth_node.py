@@ -175,24 +175,20 @@ class DepthNode(LifecycleNode):
             names[_COMPRESSED] = f'{names["image"]}/compressed'
         return names
 
-    def _reads_compressed(self, topics: dict[str, str]) -> bool:
-        transport = self.settings.input.image_transport
+    def _image_source(self) -> tuple[str, type]:
+        """Topic and type of the images. Not all drivers name compressed images as image_transport does."""
+        topics, transport = self._topics(), self.settings.input.image_transport
+        raw, compressed = (topics['image'], Image), (topics[_COMPRESSED], CompressedImage)
         if transport != 'auto':
-            return transport == 'compressed'
-        return not self.count_publishers(topics['image']) and self.count_publishers(topics[_COMPRESSED]) > 0
-
-    def _is_compressed(self, topic: str) -> bool:
-        """Whether a topic that is not named so holds compressed images."""
-        return any(info.topic_type == _COMPRESSED_TYPE for info in self.get_publishers_info_by_topic(topic))
+            return compressed if transport == 'compressed' else raw
+        published = {info.topic_type for info in self.get_publishers_info_by_topic(topics['image'])}
+        if published == {_COMPRESSED_TYPE}:
+            return topics['image'], CompressedImage
+        return compressed if not published and self.count_publishers(topics[_COMPRESSED]) else raw
 
     def _choose_image(self) -> None:
         """Subscribe to the image topic that is published; under ``auto`` that can change."""
-        topics = self._topics()
-        compressed = self._reads_compressed(topics)
-        topic = topics[_COMPRESSED if compressed else 'image']
-        if self.settings.input.image_transport == 'auto' and self._is_compressed(topics['image']):
-            compressed, topic = True, topics['image']
-        kind = CompressedImage if compressed else Image
+        topic, kind = self._image_source()
         current = self._inputs.get('image')
         if current is not None:
             if (self._health.inputs['image'].topic, current.msg_type) == (topic, kind):

@@ -113,28 +113,22 @@ def ros_process(args: Sequence[str] | None) -> Iterator[list[str]]:
     except RuntimeError as error:
         raise DepthRosError(' '.join(str(error).split())) from error
     try:
-        yield notes
-    except rclpy_implementation.RCLError as error:
-        if rclpy.ok():
-            raise
-        # SIGTERM takes the middleware away from under whoever calls it without an executor.
-        raise ExternalShutdownException from error
+        with shutdown_by_its_name():
+            yield notes
     finally:
         ignore_signals()
         rclpy.try_shutdown()
 
 
 @contextmanager
-def until_ended() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end what is within as its usual end, wherever in it they come."""
+def shutdown_by_its_name() -> Iterator[None]:
+    """Raise ``ExternalShutdownException`` also where a signal took the middleware away from under its caller."""
     try:
         yield
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except rclpy_implementation.RCLError:
+    except rclpy_implementation.RCLError as error:
         if rclpy.ok():
             raise
-        # SIGTERM took the middleware away from under a callback.
+        raise ExternalShutdownException from error
 
 
 def exit_code(run: Callable[[], None]) -> int:

@@ -26,16 +26,6 @@ STEP = 100_000_000
 CAMERA = Camera(64, 48, 60.0, 61.0, 31.5, 23.5, 'cam_optical')
 
 
-def damage(bag: Path) -> Path:
-    """Overwrite part of a compressed chunk, at about two thirds of a bag; returns the bag."""
-    file = next(bag.glob('*.mcap'))
-    content = bytearray(file.read_bytes())
-    chunk = content.rindex(b'zstd', 0, len(content) * 3 // 4) + 40
-    content[chunk : chunk + 100] = bytes(100)
-    file.write_bytes(content)
-    return bag
-
-
 @dataclass
 class Messages:
     """Messages to write, made by the writer's own types."""

@@ -5,7 +5,8 @@ import sqlite3
 
 import numpy as np
 import pytest
-from bag_samples import START, STEP, Messages, damage
+from bag_samples import START, STEP, Messages
+from damaged_bags import damage
 from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.bags.inspection import inspect_bag

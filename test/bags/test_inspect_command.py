@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import yaml
-from bag_samples import START, STEP, Messages, damage, jointed
+from bag_samples import START, STEP, Messages, jointed
+from damaged_bags import damage
 from kitti_folders import raw_drive
 
 from depth_ros.bags.inspection import inspect_bag
@@ -67,6 +68,9 @@ def test_node_parameters_hold_nothing_that_may_move(tmp_path):
     assert [line.split()[:2] for line in static] == [['base_link', 'lidar'], ['lidar', 'cam_optical']]
     assert 'did not move' in (tmp_path / 'node.yaml').read_text().splitlines()[1]
     assert 'lidar cam_optical' in (tmp_path / 'node.yaml').read_text().splitlines()[1]
+    # What the user says holds, whatever rested.
+    said = look(path, from_flat({'transforms.static': ['odom base_link 1 2 3 0 0 0 1']}))
+    assert ('odom', 'base_link') in said.fixed.pairs
 
 
 def test_what_is_missing_is_said_with_what_to_do(tmp_path, capsys):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bag_samples import CAMERA, START, STEP, Messages, damage, jointed
+from bag_samples import CAMERA, START, STEP, Messages, jointed
+from damaged_bags import damage
 
 from depth_ros.bags.inspection import inspect_bag
 from depth_ros.bags.reader import BagReader

@@ -107,15 +107,6 @@ def write_street(path, count=6, poses=True, named_rings=True, lidar=True, compre
     return path
 
 
-def damage(bag):
-    """Make the second half of a compressed drive unreadable, from within a chunk on."""
-    file = next(bag.glob('*.mcap'))
-    content = bytearray(file.read_bytes())
-    second_chunk = content.rindex(b'zstd', 0, len(content) * 3 // 4) + 40
-    content[second_chunk : second_chunk + 100] = bytes(100)
-    file.write_bytes(content)
-
-
 def panned(stamp_ns):
     """(4, 4) base_link from cam_optical, of a camera that is turned to and fro."""
     yaw = 0.1 * np.sin(5 * (stamp_ns - START) / NS)

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from street import damage, write_street
+from damaged_bags import damage
+from street import write_street
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter

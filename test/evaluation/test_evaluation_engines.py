@@ -10,7 +10,8 @@ pytest.importorskip('torch', reason='engines are compared with torch')
 pytest.importorskip('onnx', reason='exporting needs onnx')
 
 import torch
-from street import damage, write_street
+from damaged_bags import damage
+from street import write_street
 
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.writer import BagWriter
