@@ -14,7 +14,7 @@ import numpy as np
 from depth_ros.bags.reader import BagReader, Topic, until_damage
 from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.bags.select import Selection, TopicOverrides, select_topics
-from depth_ros.bags.transforms import body_frame, poses, read_transforms, transform_topics
+from depth_ros.bags.transforms import RobotPoses, body_frame, read_transforms, transform_topics
 from depth_ros.errors import CameraError, MessageError, ShapeError, TransformError
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.geometry.rings import infer_rings
@@ -27,6 +27,7 @@ from depth_ros.types import Camera, LidarScan
 
 _NS, _MS = 1e9, 1e6
 _OTHER_CLOCK_S = 5.0
+_MORE_TRANSFORMS = 200  # messages after the first pose in which what moves above it may show
 
 
 @dataclass(frozen=True)
@@ -256,10 +257,14 @@ class _Inspector:
         topics = transform_topics(self.reader)[1]
         if not topics:
             return ''
+        found, more, poses = '', _MORE_TRANSFORMS, RobotPoses(self.transforms, [lidar_frame])
         for record in until_damage(self.reader.messages(topics), lambda damage: None):
-            for pose in poses(record.message, self.transforms, lidar_frame):
-                return f'{pose.frame_id} to {pose.child_frame_id}'
-        return ''
+            for pose in poses.take(record.message):
+                found = f'{pose.frame_id} to {pose.child_frame_id}'
+            more -= bool(found)
+            if not more:
+                break
+        return found
 
     def _say_what_is_missing(self, image: ImageFacts | None, lidar: LidarFacts | None, from_tf: str,
                              latency_ms: dict[str, tuple[float, float]]) -> None:

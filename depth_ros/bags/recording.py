@@ -11,7 +11,7 @@ from typing import Any
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.bags.select import TopicOverrides, select_topics
-from depth_ros.bags.transforms import body_frame, joined, poses, read_transforms, transform_topics
+from depth_ros.bags.transforms import RobotPoses, body_frame, joined, read_transforms, transform_topics
 from depth_ros.errors import BagError, CameraError, MessageError, ShapeError
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.messages.frame import FrameDecoder
@@ -111,6 +111,7 @@ class Recording:
         chosen = self.selection
         topics = [name for name in (chosen.image, chosen.camera_info, chosen.points, chosen.odometry) if name]
         posed_by_tf = bool(self._sensor_frames) and not chosen.odometry
+        poses = RobotPoses(self.transforms, self._sensor_frames) if posed_by_tf else None
         moving = transform_topics(self.reader)[1] if posed_by_tf or self.transforms.moves else []
         self.transforms.rewind()
         cameras = FrameDecoder(chosen.image, self._settings, may_defer)
@@ -142,9 +143,8 @@ class Recording:
                 yield from self._decoded(log_ns, 'odometry', decode_odometry, message)
             else:
                 self.transforms.play(message)
-                if posed_by_tf:
-                    for pose in poses(message, self.transforms, self._sensor_frames[-1], self._sensor_frames[:-1]):
-                        yield log_ns, pose
+                for pose in poses.take(message) if poses is not None else ():
+                    yield log_ns, pose
         if held is not None:
             yield from self._decoded(self.reader.end_ns, 'image', cameras.decode, held)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,9 +12,8 @@ from depth_ros.bags.reader import BagReader, until_damage
 from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.errors import MessageError
 from depth_ros.geometry.rigid import TransformTree
-from depth_ros.messages.header import stamp_ns
 from depth_ros.messages.odometry import decode_transform
-from depth_ros.messages.tf_poses import SAME, joined, tells_pose
+from depth_ros.messages.tf_poses import SAME, TfPoses, joined
 from depth_ros.types import Pose
 
 _TF_TYPES = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
@@ -66,25 +65,38 @@ def body_frame(reader: BagReader, odometry: str) -> str:
     return '' if first is None else first.message.child_frame_id.lstrip('/')
 
 
-def poses(message: Any, tree: TransformTree, sensor_frame: str, others: Iterable[str] = ()) -> Iterator[Pose]:
-    """Poses that a ``/tf`` message holds: transforms from outside the robot to a frame that carries the sensor.
+class RobotPoses:
+    """Finds the poses of the robot in the ``/tf`` messages of a bag, as a live node finds them."""
 
-    Args:
-        message: ``tf2_msgs/TFMessage``.
-        tree: static transforms.
-        sensor_frame: a frame on the robot.
-        others: further frames on the robot.
+    def __init__(self, tree: TransformTree, sensor_frames: Sequence[str]) -> None:
+        """Begin before the first message.
 
-    Yields:
-        One pose per such transform (``odom`` to ``base_link``).
-    """
-    for item in message.transforms:
-        try:
-            parent, child, matrix = decode_transform(item)
-        except MessageError:
-            continue
-        if tells_pose(parent, child, tree, sensor_frame, others):
-            yield Pose(stamp_ns(item), matrix, parent, child)
+        Args:
+            tree: what never changes.
+            sensor_frames: frames of camera and lidar, the lidar's last; or of one of them.
+        """
+        self._found: list[Pose] = []
+        self._poses = TfPoses(self._found.append)
+        for parent, child in tree.pairs:
+            self._poses.add_static(parent, child, tree.lookup(parent, child))
+        *cameras, last = sensor_frames
+        self._poses.set_camera(''.join(cameras))
+        self._poses.set_lidar(last)
+
+    def take(self, message: Any) -> list[Pose]:
+        """Take in the next message.
+
+        Args:
+            message: ``tf2_msgs/TFMessage``.
+
+        Returns:
+            The poses that are known by it, such as those of ``base_link`` in ``odom``.
+        """
+        for item in message.transforms:
+            self._poses.add(item)
+        found = self._found.copy()
+        self._found.clear()
+        return found
 
 
 def _transforms(reader: BagReader, topics: list[str]) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -37,7 +37,7 @@ from depth_ros.ros.parameters import NodeSettings
 from depth_ros.ros.qos import check_overrides, input_qos, odometry_qos
 from depth_ros.ros.transforms import NodeTransforms
 from depth_ros.settings import Settings
-from depth_ros.types import LidarScan
+from depth_ros.types import LidarScan, Pose
 
 _REQUIRED = {'image': True, 'camera_info': True, 'points': True, 'odometry': False}
 _COMPRESSED = 'image/compressed'
@@ -209,9 +209,9 @@ class DepthNode(LifecycleNode):
             self._transforms.poses.set_lidar(frames.lidar_frame or message.header.frame_id.lstrip('/'))
         self._worker.put(name, message)
 
-    def _take_pose(self, transform: Any) -> None:
+    def _take_pose(self, pose: Pose) -> None:
         if self._worker is not None:
-            self._worker.put_transform(transform)
+            self._worker.put_tf_pose(pose)
 
     def _every(self, name: str, period_s: float, callback: Callable[[], None]) -> None:
         self._clocks[name] = self.create_timer(period_s, callback, clock=self._steady)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 import traceback
@@ -16,7 +17,7 @@ from depth_ros.estimators.downscale import downscale_for, small_shape
 from depth_ros.evaluation.metrics import score
 from depth_ros.messages.frame import FrameDecoder
 from depth_ros.messages.header import stamp_ns
-from depth_ros.messages.odometry import decode_odometry, decode_transform
+from depth_ros.messages.odometry import decode_odometry
 from depth_ros.messages.point_cloud import decode_cloud
 from depth_ros.nodes.depth_outputs import DepthOutputs
 from depth_ros.pipeline import DepthPipeline, FrameQueue, refusal_reason
@@ -62,7 +63,7 @@ class DepthWorker:
         self._running = threading.Event()
         self._thread: threading.Thread | None = None
         self._take = {
-            'camera_info': self._take_camera_info, 'odometry': self._take_odometry, 'tf': self._take_transform,
+            'camera_info': self._take_camera_info, 'odometry': self._take_odometry, 'tf': self._take_tf_pose,
             'points': self._take_points, 'image': self._take_image, 'image_topic': self._take_image_topic,
         }
         health.motion = 'nothing yet; the robot is taken as standing still'
@@ -75,10 +76,10 @@ class DepthWorker:
             self._inbox.set_limit('image', self._settings().pairing.queue_size)
         self._put(kind, message, now_ns)
 
-    def put_transform(self, transform: Any) -> None:
-        """Take in a ``TransformStamped`` that is a pose of the robot; without effect once odometry has come."""
+    def put_tf_pose(self, pose: Pose) -> None:
+        """Take in a pose of the robot from ``/tf``; without effect once odometry has come."""
         if not self._odometry_came:
-            self._put('tf', transform, self._clock.now().nanoseconds)
+            self._put('tf', pose, self._clock.now().nanoseconds)
 
     def set_image_topic(self, topic: str) -> None:
         """Say on which topic the images come that are put from now on; its name may tell whether they are rectified."""
@@ -151,18 +152,18 @@ class DepthWorker:
         self._health.motion = f'odometry ({pose.frame_id} to {pose.child_frame_id})'
         self._pipeline.add_pose(pose)
 
-    def _take_transform(self, arrival: Arrival) -> None:
+    def _take_tf_pose(self, arrival: Arrival) -> None:
         if self._odometry_came:
             return
-        parent, child, matrix = decode_transform(arrival.message)
-        if stamp_ns(arrival.message) == 0:
+        pose = arrival.message
+        if pose.stamp_ns == 0:
             raise MessageError(
-                f'the transform from {child!r} to {parent!r} on /tf is stamped 0, expected the time of the pose; fix '
-                'its publisher'
+                f'the transform from {pose.child_frame_id!r} to {pose.frame_id!r} on /tf is stamped 0, expected the '
+                'time of the pose; fix its publisher'
             )
-        self._health.motion = f'/tf ({parent} to {child})'
+        self._health.motion = f'/tf ({pose.frame_id} to {pose.child_frame_id})'
         # Odometry may have another origin than TF: by another name of it the pipeline does not mix their poses.
-        self._pipeline.add_pose(Pose(stamp_ns(arrival.message), matrix, f'/tf {parent}', child))
+        self._pipeline.add_pose(dataclasses.replace(pose, frame_id=f'/tf {pose.frame_id}'))
 
     def _take_points(self, arrival: Arrival) -> None:
         scan = decode_cloud(arrival.message, self._settings().transforms.lidar_frame)

@@ -19,7 +19,7 @@ from depth_ros.geometry.rigid import TransformTree, parse_transform
 from depth_ros.geometry.transform_buffer import TransformBuffer
 from depth_ros.messages.header import stamp_ns as stamp_of
 from depth_ros.messages.odometry import decode_transform, fill_transform
-from depth_ros.messages.tf_poses import LivePoses
+from depth_ros.messages.tf_poses import TfPoses
 from depth_ros.ros.tf_message import tf_message_type
 from depth_ros.settings import TransformSettings
 from depth_ros.types import Pose
@@ -41,25 +41,25 @@ class NodeTransforms:
     """
 
     def __init__(
-        self, node: Node, settings: Callable[[], TransformSettings], take_pose: Callable[[Any], None]
+        self, node: Node, settings: Callable[[], TransformSettings], take_pose: Callable[[Pose], None]
     ) -> None:
         """Listen to TF.
 
         Args:
             node: node that listens.
             settings: returns the settings that hold now; the static transforms come before TF.
-            take_pose: called, where the node is spun, with each transform of ``/tf`` that is a pose of the robot.
+            take_pose: called, where the node is spun, with each pose of the robot that ``/tf`` tells.
 
         Raises:
             SettingsError: a static transform has another form.
         """
         self._settings = settings
         self._tree = TransformTree()
-        self.poses = LivePoses(take_pose)
+        self.poses = TfPoses(take_pose)
         static = [parse_transform(line) for line in settings().static]
         for transform in static:
             self._tree.add(*transform)
-            self.poses.add_static(*transform[:2])
+            self.poses.add_static(*transform)
         self._tf, self.source, hint = _listen(node, frozenset(child for _, child, _ in static), self.poses)
         self._hint = f'{hint}{_SET_PARAMETER}'
         if self._tf is not None:
@@ -99,7 +99,7 @@ class _Tf(Protocol):
     def close(self) -> None: ...
 
 
-def _listen(node: Node, given: frozenset[str], poses: LivePoses) -> tuple[_Tf | None, str, str]:
+def _listen(node: Node, given: frozenset[str], poses: TfPoses) -> tuple[_Tf | None, str, str]:
     """TF, what it is to be called, and the beginning of what to do where a transform is missing.
 
     Where a frame is that the parameters place (``given``), TF has no say: also not in a chain of which both are parts.
@@ -120,7 +120,7 @@ def _listen(node: Node, given: frozenset[str], poses: LivePoses) -> tuple[_Tf | 
 class _Tf2:
     """TF as tf2_ros keeps it."""
 
-    def __init__(self, node: Node, tf2_ros: Any, given: frozenset[str], poses: LivePoses) -> None:
+    def __init__(self, node: Node, tf2_ros: Any, given: frozenset[str], poses: TfPoses) -> None:
         self._tf2_ros = tf2_ros
         self._given = given
         self._poses = poses
@@ -143,7 +143,8 @@ class _Tf2:
         """Called by the listener in place of the method of the buffer."""
         if message.child_frame_id.lstrip('/') not in self._given:
             self._buffer.set_transform_static(message, authority)
-            self._poses.add_static(message.header.frame_id.lstrip('/'), message.child_frame_id.lstrip('/'))
+            with suppress(MessageError):
+                self._poses.add_static(*decode_transform(message))
 
     def set_static(self, parent: str, child: str, parent_from_child: np.ndarray) -> None:
         """Set where a frame is for good."""
@@ -176,7 +177,7 @@ class _Tf2:
 class _OwnTf(TransformBuffer):
     """TF for places without tf2_ros, such as an installation from PyPI."""
 
-    def __init__(self, node: Node, kind: type, given: frozenset[str], poses: LivePoses) -> None:
+    def __init__(self, node: Node, kind: type, given: frozenset[str], poses: TfPoses) -> None:
         from rosbags.typesys import Stores, get_typestore
 
         super().__init__()
@@ -206,7 +207,7 @@ class _OwnTf(TransformBuffer):
                 continue
             if topic == '/tf_static':
                 self.set_static(parent, child, matrix)
-                self._poses.add_static(parent, child)
+                self._poses.add_static(parent, child, matrix)
             else:
                 self._poses.add(item)
                 self.add(Pose(stamp_of(item), matrix, parent, child))

@@ -173,6 +173,23 @@ def test_a_moving_transform_serves_as_odometry(tmp_path, still):
         ('odom', 'base_link', float(index)) for index in range(5)]
 
 
+def test_poses_of_a_turning_head_are_those_in_odometry(tmp_path):
+    messages = Messages().drive(4)
+    messages.items = [item for item in messages.items if item[0] not in ('/odom', '/tf_static')]
+    messages.transforms(('head', 'lidar', (0, 0, 1)), ('head', 'cam_optical', (0.1, 0, 1)))
+    for stamp in range(START, START + 4 * STEP, STEP):
+        steps = (stamp - START) // STEP
+        edges = [('odom', 'base_link', (steps, 0, 0)), ('base_link', 'head', (0, 0.1 * steps, 2))]
+        messages.transforms(*edges, topic='/tf', stamp=stamp, log_ns=stamp)
+    path = messages.write(tmp_path / 'bag')
+    with Recording(path) as recording:
+        poses = [item for _, item in recording.events() if isinstance(item, Pose)]
+    # With the first message alone nobody knows that what is above the head moves.
+    assert [(pose.frame_id, pose.child_frame_id, *pose.matrix[:3, 3]) for pose in poses[1:]] == [
+        ('odom', 'head', steps, pytest.approx(0.1 * steps), 2) for steps in (1, 2, 3)]
+    assert inspect_bag(path, TopicOverrides(), Settings()).poses_from_tf == 'odom to head'
+
+
 def test_transforms_that_move_are_not_in_the_tree(tmp_path):
     with BagReader(moving().write(tmp_path / 'bag')) as reader:
         tree = read_transforms(reader)

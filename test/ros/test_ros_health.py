@@ -11,7 +11,6 @@ pytest.importorskip('rclpy')
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.lifecycle import LifecycleNode
 from ros_graph import HEIGHT, STATIC, WIDTH, image_message, info_message, next_domain, wall
@@ -21,7 +20,7 @@ from depth_ros.estimators.yardsticks import NearestEstimator
 from depth_ros.evaluation.metrics import ScoredPoints
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.messages.frame import FrameDecoder
-from depth_ros.messages.odometry import fill_odometry, fill_transform
+from depth_ros.messages.odometry import fill_odometry
 from depth_ros.nodes.depth_outputs import DepthOutputs
 from depth_ros.nodes.depth_worker import DepthWorker
 from depth_ros.nodes.load_generator import LoadGenerator
@@ -178,16 +177,16 @@ def test_poses_of_tf_count_until_odometry_comes_and_do_not_mix_with_it(worker):
     def receive(kind, message):
         made._survive(Arrival(kind, message, 10**9, time.monotonic_ns()))
 
-    transform = fill_transform(TransformStamped(), 'odom', 'base_link', np.eye(4), 10**9)
+    pose = Pose(10**9, np.eye(4), 'odom', 'base_link')
     assert 'standing still' in health.motion
-    receive('tf', transform)
+    receive('tf', pose)
     assert health.motion == '/tf (odom to base_link)'
-    receive('tf', fill_transform(TransformStamped(), 'odom', 'base_link', np.eye(4), 0))
+    receive('tf', replace(pose, stamp_ns=0))
     assert health.refusals['bad_tf'].count == 1
-    receive('odometry', fill_odometry(Odometry(), Pose(10**9, np.eye(4), 'odom', 'base_link')))
+    receive('odometry', fill_odometry(Odometry(), pose))
     assert health.motion == 'odometry (odom to base_link)'
-    receive('tf', transform)
-    made.put_transform(transform)
+    receive('tf', pose)
+    made.put_tf_pose(pose)
     assert [pose.child_frame_id for pose in added] == ['base_link', 'base_link']
     assert added[0].frame_id != added[1].frame_id
     assert made._inbox.count('tf') == 0

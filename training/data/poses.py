@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_ros.bags.recording import Recording
-from depth_ros.bags.transforms import joined, poses, transform_topics
+from depth_ros.bags.transforms import RobotPoses, joined, transform_topics
 from depth_ros.errors import MessageError, MissingDependencyError
 from depth_ros.files import whole_file
 from depth_ros.geometry.motion import Trajectory
@@ -39,9 +39,9 @@ def recorded_poses(recording: Recording, camera: str) -> str:
                 continue
             return 'odometry' if joined(tree, (pose.child_frame_id, camera)) else ''
         return ''
-    moving = transform_topics(recording.reader)[1]
+    moving, poses = transform_topics(recording.reader)[1], RobotPoses(tree, [camera])
     for record in recording.reader.messages(moving) if moving else ():
-        if any(joined(tree, (pose.child_frame_id, camera)) for pose in poses(record.message, tree, camera)):
+        if any(joined(tree, (pose.child_frame_id, camera)) for pose in poses.take(record.message)):
             return 'tf'
     return ''
 
