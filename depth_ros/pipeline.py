@@ -162,11 +162,13 @@ class DepthPipeline:
 
     def _nothing_in_the_image(self, moved: list[tuple[LidarScan, PointMotion]], num_withheld: int) -> str:
         """Why an image has no measurement, though there is a sweep; refuses where the estimator needs one."""
+        limits = self.settings.projection
         if num_withheld:
             reason, text = 'all_withheld', f'all {num_withheld} lidar points in the image were withheld'
         else:
             reason, text = 'no_overlap', (
-                f'none of {sum(len(scan) for scan, _ in moved)} lidar points falls into the image; check the '
+                f'none of {sum(len(scan) for scan, _ in moved)} lidar points falls into the image at a depth of '
+                f'{limits.min_depth:g} to {limits.max_depth:g} m (projection.min_depth, max_depth); check the '
                 'transform between lidar and camera, and the intrinsics'
             )
         if self.estimator.needs_lidar:

@@ -276,6 +276,11 @@ class TransformSettings:
         '', 'Optical frame of the camera, in place of the one that images name; empty = as they say.', read_only=True
     )
 
+    def __post_init__(self) -> None:
+        for name in ('lidar_frame', 'camera_frame'):  # frames of messages lose the slash of ROS 1, too
+            if isinstance(frame := getattr(self, name), str):
+                object.__setattr__(self, name, frame.lstrip('/'))
+
 
 @dataclass(frozen=True)
 class DiagnosticsSettings:

@@ -24,6 +24,11 @@ def test_flat_values_go_in_and_come_out():
     assert Settings().pairing.wait != 1.0
 
 
+def test_frames_are_named_without_the_slash_of_ros_1():
+    settings = from_flat({'transforms.camera_frame': '/camera', 'transforms.lidar_frame': '/robot/lidar'}).transforms
+    assert (settings.camera_frame, settings.lidar_frame) == ('camera', 'robot/lidar')
+
+
 @pytest.mark.parametrize(
     ('values', 'text'),
     [

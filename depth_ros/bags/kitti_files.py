@@ -159,7 +159,7 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         reflectance: (N,) float32, or None where the file holds none (x y z alone, or all zero).
 
     Raises:
-        RecordingError: the size of the file makes no points.
+        RecordingError: the size of the file makes no points, or reflectances are beyond 1.
     """
     try:
         values = np.fromfile(path, np.float32)
@@ -169,7 +169,11 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if size % 16 == 0 and size:
         points = values.reshape(-1, 4)
         reflectance = points[:, 3]
-        if np.isfinite(reflectance).all() and reflectance.min() >= 0 and reflectance.max() <= 1:
+        if np.isfinite(reflectance).all() and reflectance.min() >= 0:
+            if reflectance.max() > 1:  # of coordinates, in points of 12 bytes, some would be negative
+                raise RecordingError(
+                    f'{path} has reflectances up to {reflectance.max():g}, expected 0 to 1 as in KITTI; scale them'
+                )
             return np.ascontiguousarray(points[:, :3]), (reflectance.copy() if reflectance.any() else None)
     if size % 12 == 0 and size:
         return values.reshape(-1, 3), None

@@ -175,7 +175,8 @@ def point_motion(
     camera_at_image_from_fixed = camera_from_lidar @ invert(body_from_lidar) @ invert(at_image)
     knots = np.empty((count, 3, 4))
     for k in range(count):
-        at_knot = trajectory.at(scan.stamp_ns + first + k * step_ns, max_extrapolation_ns)
+        # The steps are whole ns, so that the last knot may lie some ns behind the sweep, where no pose need reach.
+        at_knot = trajectory.at(scan.stamp_ns + min(first + k * step_ns, last), max_extrapolation_ns)
         if at_knot is None:
             return static
         knots[k] = (camera_at_image_from_fixed @ at_knot @ body_from_lidar)[:3]

@@ -220,6 +220,8 @@ def _project(
     k, share = 0, 0.0
     for i in range(points.shape[0]):
         px, py, pz = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        if px == 0 and py == 0 and pz == 0:  # no return: moved with the others it would be a point in the air
+            continue
         if last > 0:
             position = (np.float64(offsets[i]) - start_ns) / step_ns
             k = min(max(int(position), 0), last - 1)

@@ -146,7 +146,7 @@ def parse_transform(line: str) -> tuple[str, str, np.ndarray]:
     """
     parts = line.split()
     try:
-        parent, child = parts[:2]
+        parent, child = (frame.lstrip('/') for frame in parts[:2])
         values = [float(part) for part in parts[2:]]
         if len(values) != 7:
             raise ValueError

@@ -10,6 +10,9 @@ _LEVEL_BIN = np.radians(0.02)
 _FAR = 1e6
 # How much narrower rings have to be where they start at another cut: less is chance.
 _NARROWER = 0.9
+# Mean distance of points from the median elevation of their ring, in units of the distance between rings: of KITTI's
+# 0.9 at most, where the order of storage tells nothing 2 and more.
+_WIDEST = 1.5
 
 
 def infer_rings(points: np.ndarray) -> tuple[np.ndarray, str] | None:
@@ -17,10 +20,10 @@ def infer_rings(points: np.ndarray) -> tuple[np.ndarray, str] | None:
 
     Two structures are known. *Storage order*: the points come ring by ring (KITTI), so the azimuth runs once around per
     ring and a ring starts where it passes the cut (straight ahead, straight back, or the first point; the one that
-    makes the narrowest rings); taken if there are 4 to 256 rings and their median elevations rise, or fall, in at least
-    nine of ten steps. *Elevation levels*: the elevations lie on 4 to 256 separate levels with empty bands between them
-    that take at least half of the span, as the beams of a sensor do in its own frame while it is not moved during the
-    sweep.
+    makes the narrowest rings); taken if there are 4 to 256 rings, no wider than they lie apart, and their median
+    elevations rise, or fall, in at least nine of ten steps. *Elevation levels*: the elevations lie on 4 to 256 separate
+    levels with empty bands between them that take at least half of the span, as the beams of a sensor do in its own
+    frame while it is not moved during the sweep. Where both are there, the one with the narrower rings holds.
 
     Args:
         points: (N, 3) metres in the frame of the sensor, x forward, z up; no return = not finite, 0, or beyond 1000 km.
@@ -36,11 +39,13 @@ def infer_rings(points: np.ndarray) -> tuple[np.ndarray, str] | None:
         return None
     x, y, z = points[returned].astype(np.float64).T
     elevation = np.arctan2(z, np.hypot(x, y))
-    ring, rule = _by_storage_order(np.arctan2(y, x), elevation), 'storage order'
-    if ring is None:
-        ring, rule = _by_levels(elevation), 'elevation levels'
-    if ring is None:
+    stored, level = _by_storage_order(np.arctan2(y, x), elevation), _by_levels(elevation)
+    if stored is None and level is None:
         return None
+    by_level = stored is None or (
+        level is not None and _width(elevation, level)[0] < _NARROWER * _width(elevation, stored)[0]
+    )
+    ring, rule = (level, 'elevation levels') if by_level else (stored, 'storage order')
     before = np.searchsorted(returned, np.arange(len(points)), side='right') - 1
     return ring[np.maximum(before, 0)].astype(np.uint16), rule
 
@@ -85,16 +90,22 @@ def _by_storage_order(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray 
         count = int(ring[-1]) + 1
         if not MIN_RINGS <= count <= MAX_RINGS:
             continue
-        starts = np.searchsorted(ring, np.arange(1, count))
-        medians = np.array([np.median(part) for part in np.split(elevation, starts)])
+        width, medians = _width(elevation, ring)
         rise = np.diff(medians)
-        if max(np.mean(rise > 0), np.mean(rise < 0)) < 0.9:
+        if max(np.mean(rise > 0), np.mean(rise < 0)) < 0.9 or width > _WIDEST * np.median(abs(rise)):
             continue
         # At a wrong cut half rings are joined with halves of the next ones, and those rise or fall just as well.
-        width = np.mean(np.abs(elevation - medians[ring]))
         if width < _NARROWER * narrowest:
             best, narrowest = ring, width
     return best
+
+
+def _width(elevation: np.ndarray, ring: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean distance of points from the median elevation of their ring, and the medians, rad."""
+    order = np.argsort(ring, kind='stable')
+    starts = np.searchsorted(ring[order], np.arange(1, int(ring.max()) + 1))
+    medians = np.array([np.median(part) for part in np.split(elevation[order], starts)])
+    return float(np.mean(np.abs(elevation - medians[ring]))), medians
 
 
 def _by_levels(elevation: np.ndarray) -> np.ndarray | None:

@@ -5,6 +5,7 @@ The names of ROS 1 (D, K, R, P) and of ROS 2 (d, k, r, p) are read alike.
 
 from __future__ import annotations
 
+import array
 import re
 from typing import Any
 
@@ -131,7 +132,10 @@ def fill_camera_info(message: Any, camera: Camera, time_ns: int) -> Any:
     }
     for name, value in values.items():
         attribute = name if hasattr(message, name) else name.upper()
-        setattr(message, attribute, np.ascontiguousarray(value, dtype=np.float64))
+        values_of_kind = np.ascontiguousarray(value, dtype=np.float64)
+        if isinstance(getattr(message, attribute), array.array):  # before Jazzy rclpy takes no NumPy array for it
+            values_of_kind = array.array('d', value.tolist())
+        setattr(message, attribute, values_of_kind)
     return message
 
 

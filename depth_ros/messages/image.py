@@ -48,6 +48,7 @@ _PNG_START = b'\x89PNG\r\n\x1a\n'
 _PNG_KINDS = {0: 'mono8', 2: 'bgr8'}  # type of colour -> encoding it is decoded to
 _JPEG_KINDS = {1: 'mono8', 3: 'bgr8'}  # number of channels -> likewise
 _JPEG_FRAMES = 0xC0, 0xC1, 0xC2  # markers of frame headers that all decoders know
+_JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _JPEG_TAIL = 65536  # bytes in which the end is looked for
 
 
@@ -156,8 +157,11 @@ def decode_file(data: np.ndarray, form: str = '') -> tuple[np.ndarray, str]:
     Raises:
         MessageError: not a colour or grey image, or damaged.
     """
+    content = memoryview(np.ascontiguousarray(data))
+    # Before version 5 OpenCV makes up the rest of a JPEG that is cut off.
+    is_cut = bytes(content[:2]) == _JPEG_START and not _ends(content)
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) and not is_cut else None
     except cv2.error:  # a damaged header may name a size beyond all memory
         pixels = None
     if pixels is None:
@@ -215,9 +219,13 @@ def _probe_png(content: memoryview) -> tuple[tuple[int, int], str] | None:
     return None
 
 
+def _ends(content: memoryview) -> bool:
+    """Whether a JPEG has its end, behind which drivers may fill up. Within an image the marker does not occur."""
+    return _JPEG_END in bytes(content[-_JPEG_TAIL:])
+
+
 def _probe_jpeg(content: memoryview) -> tuple[tuple[int, int], str] | None:
-    # Drivers fill up with zeros behind the end.
-    if bytes(content[:2]) != b'\xff\xd8' or not bytes(content[-_JPEG_TAIL:]).rstrip(b'\0').endswith(b'\xff\xd9'):
+    if bytes(content[:2]) != _JPEG_START or not _ends(content):
         return None
     at = 2
     while at + 10 <= len(content) and content[at] == 0xFF:

@@ -12,11 +12,13 @@ from depth_ros.errors import MessageError
 from depth_ros.messages.header import body, set_body, set_stamp, stamp_ns
 from depth_ros.types import LidarScan
 
-_DTYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
+# 9 to 11 are PCL's, and in PointField since ros2/common_interfaces#301.
+_DTYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8', 9: 'i8', 10: 'u8', 11: 'u1'}
 _FLOAT32, _UINT16, _UINT32 = 7, 4, 6
 _RING_NAMES = ('ring', 'channel', 'line', 'laser_id')
 _TIME_NAMES = ('t', 'time', 'timestamp', 'time_offset', 'offset_time', 'time_stamp', 'timeOffset')
 _MAX_SWEEP_NS = 1_000_000_000
+_SINCE_EPOCH_NS = 1e17  # more are no times within a sweep
 _NS = 1_000_000_000
 
 
@@ -30,7 +32,8 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
     Returns:
         The sweep. x, y, z are a view of the message where they are adjacent float32. Times are read from the fields
         that drivers use: integers are ns; floats are seconds; values that are absolute (Hesai, RoboSense: seconds;
-        Livox: ns) are made relative. Times that make no sweep (longer than 1 s) are left out, with a note.
+        Livox: ns) are made relative. Times that make no sweep (longer than 1 s), and rings, intensities and times of an
+        unknown datatype, are left out, with a note.
 
     Raises:
         MessageError: fields, steps and data make no cloud, x, y, z are missing, or the stamp is 0.
@@ -45,19 +48,22 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
     data = body(message.data)
     if step == 0 and count:
         raise MessageError(f'cloud has {count} points of point_step 0, expected the bytes of a point')
-    if message.height > 1 and message.row_step != message.width * step:
+    row, row_step = message.width * step, message.row_step if message.height > 1 else message.width * step
+    if row_step < row:
         raise MessageError(
-            f'cloud row_step is {message.row_step}, expected {message.width * step} for {message.width} points '
-            f'of {step} bytes'
+            f'cloud row_step is {row_step}, expected at least {row} for {message.width} points of {step} bytes'
         )
-    if len(data) < count * step:
-        raise MessageError(f'cloud has {len(data)} bytes, expected {count * step} for {count} points; it is truncated')
+    needed = row_step * (message.height - 1) + row if count else 0
+    if len(data) < needed:
+        raise MessageError(f'cloud has {len(data)} bytes, expected {needed} for {count} points; it is truncated')
+    if row_step > row and count:  # padded; a copy, which one field alone would need as well
+        data = np.ndarray((message.height, row), np.uint8, data, 0, (row_step, 1)).reshape(-1)
     order = '>' if message.is_bigendian else '<'
 
     def column(name: str) -> np.ndarray:
         item = fields[name]
         if item.datatype not in _DTYPES:
-            raise MessageError(f'cloud field {name!r} has datatype {item.datatype}, expected 1 to 8')
+            raise MessageError(f'cloud field {name!r} has datatype {item.datatype}, expected 1 to {max(_DTYPES)}')
         dtype = np.dtype(order + _DTYPES[item.datatype])
         if item.offset + dtype.itemsize > step:
             raise MessageError(
@@ -83,17 +89,25 @@ def decode_cloud(message: Any, frame_id: str = '') -> LidarScan:
         points = np.stack([x, y, z], axis=1).astype(np.float32)
 
     stamp = stamp_ns(message)
-    ring = next((column(name) for name in _RING_NAMES if name in fields), None)
-    intensity = column('intensity') if 'intensity' in fields else None
-    time_name = next((name for name in _TIME_NAMES if name in fields), None)
-    offsets, span, notes = None, (0, 0), ()
+    # Without these the points still tell depth.
+    known = {name for name, item in fields.items() if item.datatype in _DTYPES}
+    extra = (*_RING_NAMES, 'intensity', *_TIME_NAMES)
+    notes = tuple(
+        f'cloud field {name!r} has datatype {fields[name].datatype}, expected 1 to {max(_DTYPES)}; left out'
+        for name in extra
+        if name in fields and name not in known
+    )
+    ring = next((column(name) for name in _RING_NAMES if name in known), None)
+    intensity = column('intensity') if 'intensity' in known else None
+    time_name = next((name for name in _TIME_NAMES if name in known), None)
+    offsets, span = None, (0, 0)
     if time_name is not None and count:
         times = column(time_name)
         offsets, span = _offsets(times, stamp)
         if offsets is None:
             offsets, span = _offsets_of_returns(times, points, stamp)
         if offsets is None:
-            notes = (
+            notes += (
                 f'point times in field {time_name!r} make no sweep (not finite, beyond 1 s of the stamp, or absolute '
                 'in float32); left out',
             )
@@ -117,12 +131,13 @@ def _offsets(values: np.ndarray, stamp: int) -> tuple[np.ndarray | None, tuple[i
         first, last = (int(end) for end in _min_max(offsets))
         return (offsets, (first, last)) if 0 <= first and last <= _MAX_SWEEP_NS else (None, (0, 0))
     if values.dtype.kind in 'iu':
-        wide = values.astype(np.int64)
+        since_epoch = values.dtype.itemsize == 8 and values[0] > _SINCE_EPOCH_NS
+        wide = values.astype(np.int64) - (stamp if since_epoch else 0)
     elif not np.isfinite(values).all():
         return None, (0, 0)
     elif values.dtype.itemsize < 8 and abs(float(values[0])) > 1e8:
         return None, (0, 0)  # float32 tells the time since the epoch to a minute or two
-    elif abs(float(values[0])) > 1e17:  # ns since the epoch
+    elif abs(float(values[0])) > _SINCE_EPOCH_NS:
         wide = values.astype(np.int64) - stamp
     elif abs(float(values[0])) > 1e8:  # seconds since the epoch: split before scaling, float64 holds 16 digits
         seconds = np.floor(values)

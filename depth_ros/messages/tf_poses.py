@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from depth_ros.types import Pose
 SAME = 1e-6
 """Drivers that publish calibration on /tf repeat it exactly; what moves more than rounding is a joint or the robot."""
 _MAX_HELD = 100
+_MAX_PAIRS = 1000  # trackers broadcast ever new frames
 _MAX_WAIT_NS = 1_000_000_000
 _ODOMETRY = 'odom'  # in the name of a frame: motion in it is continuous
 
@@ -35,20 +36,6 @@ def joined(tree: TransformTree, frames: Iterable[str]) -> bool:
     return True
 
 
-def tells_pose(parent: str, child: str, tree: TransformTree, sensor_frame: str, others: Iterable[str] = ()) -> bool:
-    """Whether a transform goes from outside the robot to a frame that carries the sensor (``odom`` to ``base_link``).
-
-    Args:
-        parent: frame.
-        child: frame.
-        tree: static transforms.
-        sensor_frame: a frame on the robot.
-        others: further frames on the robot: what moves between them and the sensor is a joint.
-    """
-    on_robot = (sensor_frame, *others)
-    return joined(tree, (sensor_frame, child)) and not any(joined(tree, (frame, parent)) for frame in on_robot)
-
-
 @dataclass(eq=False)
 class _Seen:
     """What is known of one transform: how it was at first, whether it moves, what it is good for, the newest.
@@ -59,6 +46,7 @@ class _Seen:
         root: where it tells poses, the frame that they are told in; else ''.
         is_above: whether poses are composed with it.
         held: the newest, while it is good for nothing.
+        heard: the how-manieth of all transforms the newest was.
     """
 
     first: tuple[float, ...]
@@ -66,6 +54,7 @@ class _Seen:
     root: str = ''
     is_above: bool = False
     held: deque[Any] = field(default_factory=lambda: deque(maxlen=_MAX_HELD))
+    heard: int = 0
 
 
 class TfPoses:
@@ -92,6 +81,7 @@ class TfPoses:
         self._lidar_frame: str | None = None
         self._static: dict[tuple[str, str], np.ndarray] = {}
         self._seen: dict[tuple[str, str], _Seen] = {}
+        self._num_heard = 0
         self._above = TransformBuffer()
         self._waiting: deque[tuple[str, Pose]] = deque(maxlen=_MAX_HELD)  # frame to tell the pose in, pose
 
@@ -118,34 +108,46 @@ class TfPoses:
         """Take in a ``TransformStamped`` of ``/tf``; one that is not finite is passed over."""
         pair = transform.header.frame_id.lstrip('/'), transform.child_frame_id.lstrip('/')
         seen = self._seen.get(pair)
-        if seen is not None and (seen.root or seen.is_above):
-            self._use(seen, transform)
-            return
-        if seen is not None and seen.moves:
-            seen.held.append(transform)
-            return
+        self._num_heard += 1
+        if seen is not None:
+            seen.heard = self._num_heard
+            if seen.root or seen.is_above:
+                self._use(seen, transform)
+                return
+            if seen.moves:
+                seen.held.append(transform)
+                return
         values = _numbers(transform.transform)
         if not math.isfinite(sum(values)) or not any(values[3:]):
             return
         is_new = seen is None
         if is_new:
-            seen = self._seen[pair] = _Seen(values)
+            if len(self._seen) >= _MAX_PAIRS:
+                self._forget_half()
+            seen = self._seen[pair] = _Seen(values, heard=self._num_heard)
         seen.held.append(transform)
         seen.moves = any(abs(value - known) > SAME for value, known in zip(values, seen.first, strict=True))
         if is_new or seen.moves:
             self._judge()
 
+    def _forget_half(self) -> None:
+        """Forget those transforms that were not heard for the longest."""
+        newest = sorted(self._seen, key=lambda pair: self._seen[pair].heard)[len(self._seen) // 2 :]
+        self._seen = {pair: self._seen[pair] for pair in newest}
+
     def _judge(self) -> None:
         if self._camera_frame is None or self._lidar_frame is None:
             return
-        tree = _tree(self._static)
-        complete = joined(tree, (self._camera_frame or self._lidar_frame, self._lidar_frame))
+        lidar, camera = self._lidar_frame, self._camera_frame or self._lidar_frame
+        fixed = _Joined(self._static)
+        complete = camera in fixed.to(lidar)
         if not complete:
-            tree = _tree([*self._static, *(pair for pair, seen in self._seen.items() if not seen.moves)])
-        cameras = [self._camera_frame] if self._camera_frame else []
+            fixed = _Joined([*self._static, *(pair for pair, seen in self._seen.items() if not seen.moves)])
+        carried, on_robot = fixed.to(lidar), fixed.to(lidar) | fixed.to(camera)
+        # From outside the robot to a frame that carries the sensor; between camera and lidar it is a joint.
         telling = [
             pair for pair, seen in self._seen.items()
-            if (complete or seen.moves) and tells_pose(*pair, tree, self._lidar_frame, cameras)
+            if (complete or seen.moves) and pair[1] in carried and pair[0] not in on_robot
         ]  # fmt: skip
         for seen in self._seen.values():
             seen.root, seen.is_above = '', False
@@ -204,11 +206,22 @@ class TfPoses:
             self._waiting.popleft()
 
 
-def _tree(pairs: Iterable[tuple[str, str]]) -> TransformTree:
-    tree = TransformTree()
-    for parent, child in pairs:
-        tree.add(parent, child, np.eye(4))  # who is joined with whom is all that counts
-    return tree
+class _Joined:
+    """Which frames are joined with which."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._neighbours: defaultdict[str, set[str]] = defaultdict(set)
+        for one, other in pairs:
+            self._neighbours[one].add(other)
+            self._neighbours[other].add(one)
+
+    def to(self, frame: str) -> set[str]:
+        found, waiting = {frame}, [frame]
+        while waiting:
+            new = self._neighbours.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
 
 
 def _numbers(transform: Any) -> tuple[float, ...]:

@@ -99,10 +99,16 @@ class DepthOutputs:
             picture = colorize(estimate.depth, settings.color_max_depth)
             return fill_image(Image(), picture, 'rgb8', frame_id, stamp_ns)
 
+        def std() -> Image:
+            told = estimate.std
+            if settings.encoding == '16UC1':  # which cannot tell all depths, and what it does not has no deviation
+                told = np.where(from_metres(estimate.depth, settings.encoding) > 0, told, np.float32(np.nan))
+            return fill_image(Image(), told, '32FC1', frame_id, stamp_ns)
+
         make: dict[str, Callable[[], Any]] = {
             'depth/camera_info': lambda: fill_camera_info(CameraInfo(), camera, stamp_ns),
             'depth/image': depth,
-            'depth/std': lambda: fill_image(Image(), estimate.std, '32FC1', frame_id, stamp_ns),
+            'depth/std': std,
             'depth/points': points,
             'depth/image_colored': colored,
         }

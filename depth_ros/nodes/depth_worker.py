@@ -168,7 +168,7 @@ class DepthWorker:
     def _take_points(self, arrival: Arrival) -> None:
         scan = decode_cloud(arrival.message, self._settings().transforms.lidar_frame)
         for note in scan.notes:
-            self._refuse('point_times', note)
+            self._refuse('point_fields', note)
         self._pipeline.add_scan(scan)
 
     def _take_image(self, arrival: Arrival) -> None:

@@ -45,10 +45,12 @@ def warm_up(estimator: Estimator, settings: Settings) -> None:
     # Serialised and back, so that the compiled code sees the very buffers that it will see live.
     cloud = _received(fill_lidar_cloud(PointCloud2(), PointField, scan))
     info = _received(fill_camera_info(CameraInfo(), camera, _STAMP_NS))
-    image = _received(fill_image(Image(), np.full((120, 160, 3), 128, np.uint8), 'rgb8', 'optical', _STAMP_NS))
+    image = fill_image(Image(), np.full((120, 160, 3), 128, np.uint8), 'rgb8', 'optical', _STAMP_NS)
+    padded = fill_image(Image(), np.full((120, 164, 3), 128, np.uint8), 'rgb8', 'optical', _STAMP_NS)
+    padded.width = 160  # some drivers fill up rows, and what is compiled for those is not what is for others
     decoder = FrameDecoder('image', Settings())
     decoder.add_info(info)
-    frame = decoder.decode(image)
+    frame = decoder.decode(_received(image))
     # Whatever depths the user lets count, those of the wall do.
     walled = dataclasses.replace(settings, projection=ProjectionSettings())
     pipeline = DepthPipeline(walled, TransformTree(), estimator, fraction_holdout(0.1))
@@ -58,7 +60,8 @@ def warm_up(estimator: Estimator, settings: Settings) -> None:
     from_metres(estimate.depth, settings.output.encoding)
     colorize(estimate.depth, settings.output.color_max_depth)
     out = np.empty((*camera.shape, 4), np.float32)
-    xyzrgb(estimate.depth, rays(frame.camera), frame.image, frame.encoding, frame.camera, 1, out)
+    for pixels in (frame.image, decoder.decode(_received(padded)).image):
+        xyzrgb(estimate.depth, rays(frame.camera), pixels, frame.encoding, frame.camera, 1, out)
 
 
 def _received(message):

@@ -124,6 +124,16 @@ def test_scans_without_reflectance_have_no_intensity(tmp_path):
     assert sweeps[0].ring is not None
 
 
+@pytest.mark.parametrize('count', [3000, 3001])
+def test_reflectance_beyond_that_of_kitti_is_named_and_never_read_as_coordinates(tmp_path, count):
+    drive = raw_drive(tmp_path, count=1)
+    points = np.resize(scan(0), (count, 4))
+    points[:, 3] = np.arange(count) % 256
+    points.tofile(drive / 'velodyne_points' / 'data' / '0000000000.bin')
+    with pytest.raises(RecordingError, match='reflectances up to 255, expected 0 to 1'):
+        import_kitti_raw(drive, tmp_path / 'bag')
+
+
 def test_odometry_is_relative_to_the_first_packet(tmp_path):
     import_kitti_raw(raw_drive(tmp_path), tmp_path / 'bag')
     with BagReader(tmp_path / 'bag') as reader:

@@ -120,6 +120,28 @@ def test_rings_are_inferred_wherever_the_lidar_starts_to_turn(start, turning):
     np.testing.assert_array_equal(found, ring.ravel())
 
 
+def lidar_around(elevation, azimuth):
+    flat = np.cos(elevation)
+    directions = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=-1).reshape(-1, 3)
+    return (20 * directions).astype(np.float32)
+
+
+def test_rings_whose_beams_are_staggered_are_told_by_elevation_where_firing_by_firing_is_stored():
+    # As of an Ouster OS1: neighbours in elevation fire in four directions, so that the azimuth passes the cut to and
+    # fro, ever in the order of the beams.
+    ring, column = np.meshgrid(np.arange(64), np.arange(512))
+    azimuth = column * 2 * np.pi / 512 + np.radians([3.2, 1.1, -1.1, -3.2])[ring % 4]
+    found, rule = infer_rings(lidar_around(np.radians(22.5 - 45 * ring / 63), azimuth))
+    assert rule == 'elevation levels'
+    np.testing.assert_array_equal(found, 63 - ring.ravel())
+
+
+def test_rings_of_a_lidar_that_looks_ahead_are_not_joined():
+    ring, azimuth = np.meshgrid(np.arange(8), np.radians(np.linspace(-55, 55, 300)), indexing='ij')
+    found, _ = infer_rings(lidar_around(np.radians(ring - 4.0), azimuth))
+    np.testing.assert_array_equal(found, ring.ravel())
+
+
 def test_a_lidar_of_one_ring_that_turns_often_has_no_rings():
     azimuth = np.tile(np.linspace(-3.1, 3.1, 200), 8)
     assert infer_rings(np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(1600)], axis=1).astype(np.float32)) is None

@@ -39,6 +39,14 @@ def test_a_point_at_the_camera_is_skipped_whatever_the_least_depth():
     assert found.index.tolist() == [1]
 
 
+def test_a_beam_without_a_return_is_no_point_where_the_lidar_stands():
+    ahead = OPTICAL_FROM_BODY.copy()
+    ahead[2, 3] = 2.0
+    motion = PointMotion(ahead[None, :3], 0, 1, 'assumed_static')
+    found = project(scan_of([[0, 0, 0], [5, 0, 0], [0, 0, 0.1]]), motion, CAMERA, 0.2, 100.0)
+    assert found.index.tolist() == [1, 2]
+
+
 def test_strided_views_of_a_message_project_like_copies():
     random = np.random.default_rng(0)
     raw = random.uniform(1, 20, (500, 6)).astype(np.float32)
@@ -143,6 +151,16 @@ def test_deskew_puts_each_point_where_it_was_measured():
         errors[motion.kind] = np.abs(found.depth - expected[found.index, 2]).max()
     assert errors['deskewed'] < 2e-3
     assert errors['compensated'] > 0.2
+
+
+@pytest.mark.parametrize('span_ns', [100_000_000, 99_999_937])
+def test_poses_need_reach_no_farther_than_the_sweep(span_ns):
+    trajectory = drive(10.0, 0.0, [1_000_000_000, 1_000_000_000 + span_ns])
+    scan = scan_of([[5, 0, 0], [5, 0, 0]], time_offset_ns=np.array([0, span_ns], np.int32))
+    motion = point_motion(scan, 1_050_000_000, OPTICAL_FROM_BODY, np.eye(4), trajectory, 0, True)
+    assert motion.kind == 'deskewed'
+    found = project(scan, motion, CAMERA, 0.2, 100.0)
+    np.testing.assert_allclose(found.depth, [4.5, 5.5], atol=1e-5)
 
 
 def test_without_poses_at_these_times_the_sweep_is_taken_as_it_is():

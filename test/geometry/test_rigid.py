@@ -9,6 +9,7 @@ from depth_ros.geometry.rigid import (
     TransformTree,
     interpolate,
     invert,
+    parse_transform,
     quaternion_to_rotation,
     rigid,
     rotation_to_quaternion,
@@ -84,6 +85,10 @@ def test_text_names_parent_and_child_as_they_were_given():
     tree.add('lidar', 'base_link', np.eye(4))  # the other way round, it replaces the former
     assert tree.text()[-1].split()[:2] == ['lidar', 'base_link']
     assert len(tree.text()) == 3
+
+
+def test_frames_are_written_with_a_slash_or_without():
+    assert parse_transform('/base_link /lidar 1 2 3 0 0 0 1')[:2] == ('base_link', 'lidar')
 
 
 def test_text_round_trip():

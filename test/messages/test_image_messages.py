@@ -129,6 +129,15 @@ def test_compressed_data_that_is_no_image_is_refused(data, format_, text):
         decode_compressed(SimpleNamespace(format=format_, data=np.frombuffer(data, np.uint8)))
 
 
+@pytest.mark.parametrize('share', [0.1, 0.5, 0.95])
+def test_a_jpeg_that_is_cut_off_is_refused_also_where_opencv_makes_up_the_rest(monkeypatch, share):
+    data = encoded('.jpg', 200, 300, 3)
+    monkeypatch.setattr(cv2, 'imdecode', lambda data, flags: np.zeros((200, 300, 3), np.uint8))
+    assert decode_file(np.frombuffer(data, np.uint8))[1] == 'bgr8'
+    with pytest.raises(MessageError, match='whole JPEG'):
+        decode_file(np.frombuffer(data[: int(share * len(data))], np.uint8))
+
+
 def encoded(kind, *shape, dtype=np.uint8, options=()):
     return cv2.imencode(kind, random_image(*shape, dtype=dtype), options)[1].tobytes()
 
@@ -142,6 +151,7 @@ def encoded(kind, *shape, dtype=np.uint8, options=()):
         encoded('.jpg', 20, 30, 3),
         encoded('.jpg', 20, 30, 3, options=[cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
         encoded('.jpg', 20, 30, 3) + bytes(1000),
+        encoded('.jpg', 20, 30, 3) + b'what a driver adds',
     ],
 )
 def test_size_and_encoding_are_told_without_decoding(data):

@@ -10,7 +10,7 @@ from depth_ros.messages.point_cloud import decode_cloud, fill_colour_cloud, fill
 from depth_ros.types import LidarScan
 
 STAMP_NS = 1_700_000_000_123_456_789
-DATATYPES = {'i1': 1, 'u1': 2, 'i2': 3, 'u2': 4, 'i4': 5, 'u4': 6, 'f4': 7, 'f8': 8}
+DATATYPES = {'i1': 1, 'u1': 2, 'i2': 3, 'u2': 4, 'i4': 5, 'u4': 6, 'f4': 7, 'f8': 8, 'i8': 9, 'u8': 10}
 
 
 def field(name, offset, datatype, count=1):
@@ -86,6 +86,8 @@ def test_coordinates_that_are_not_adjacent():
         ('time', np.array([0.0, 0.01, 0.099], 'f4')),  # Velodyne: s
         ('timestamp', STAMP_NS / 1e9 + np.array([0.0, 0.01, 0.099])),  # Hesai, RoboSense: s since the epoch
         ('timestamp', np.array([0, 10_000_000, 99_000_000]) + float(STAMP_NS)),  # Livox: ns since the epoch, float64
+        ('timestamp', np.array([0, 10_000_000, 99_000_000], 'u8') + np.uint64(STAMP_NS)),  # PCL's uint64
+        ('t', np.array([0, 10_000_000, 99_000_000], 'i8')),
     ],
 )
 def test_times_of_all_drivers_become_ns_after_the_stamp(name, values):
@@ -130,6 +132,34 @@ def test_points_without_a_return_need_no_time(name, values, nothing):
     np.testing.assert_allclose(scan.time_span_ns, [10_000_000, 99_000_000], atol=300)
 
 
+@pytest.mark.parametrize('name', ['ring', 'intensity', 't'])
+def test_a_field_of_an_unknown_datatype_costs_no_more_than_itself(name):
+    columns, values = xyz(3)
+    message = cloud({**columns, **{extra: np.arange(3, dtype='u4') for extra in ('ring', 'intensity', 't')}})
+    next(item for item in message.fields if item.name == name).datatype = 99
+    scan = decode_cloud(message)
+    np.testing.assert_array_equal(scan.points, values)
+    found = {'ring': scan.ring, 'intensity': scan.intensity, 't': scan.time_offset_ns}
+    assert [extra for extra, column in found.items() if column is None] == [name]
+    assert len(scan.notes) == 1
+    assert f"'{name}' has datatype 99" in scan.notes[0]
+
+
+@pytest.mark.parametrize('is_whole', [True, False])
+def test_rows_may_be_padded(is_whole):
+    columns, values = xyz(6)
+    message = cloud({**columns, 'ring': np.arange(6, dtype='u2')})
+    rows = np.pad(message.data.reshape(2, -1), ((0, 0), (0, 5)), constant_values=255)
+    message.height, message.width, message.row_step = 2, 3, rows.shape[1]
+    message.data = rows.reshape(-1)[: None if is_whole else -5]
+    scan = decode_cloud(message)
+    np.testing.assert_array_equal(scan.points, values)
+    assert scan.ring.tolist() == list(range(6))
+    message.data = message.data[: -6 if is_whole else -1]
+    with pytest.raises(MessageError, match='truncated'):
+        decode_cloud(message)
+
+
 def test_times_need_not_be_sorted():
     columns, _ = xyz(3)
     scan = decode_cloud(cloud({**columns, 't': np.array([9, 3, 6], 'u4')}))
@@ -157,7 +187,7 @@ def broken(**changes):
         (broken(data=np.zeros(50, np.uint8)), 'truncated'),
         (broken(point_step=0), 'point_step 0'),
         (broken(point_step=10), 'ends at byte 12'),
-        (broken(height=5, width=1, row_step=13), 'row_step'),
+        (broken(height=5, width=1, row_step=11), 'row_step'),
         (broken(fields=[field('x', 0, 5), field('y', 4, 5), field('z', 8, 5)]), 'integer'),
         (broken(fields=[field('x', 0, 5), field('y', 4, 7), field('z', 8, 7)]), 'integer'),
         (broken(fields=[field('x', 0, 99), field('y', 4, 7), field('z', 8, 7)]), 'datatype 99'),

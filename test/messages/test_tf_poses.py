@@ -154,3 +154,15 @@ def test_what_rests_above_the_sensors_changes_nothing(legged):
         poses.add(transform('map', 'body', 1.0 * stamp, stamp))
         poses.add(transform('neck', 'head', 0.0, stamp))
     assert [pose.frame_id for pose in found] == ['neck', 'map']
+
+
+def test_ever_new_frames_are_forgotten_and_poses_go_on(live):
+    poses, found = live
+    poses.set_camera('camera')
+    poses.set_lidar('lidar')
+    for stamp in range(2500):
+        poses.add(transform('map', f'person_{stamp}', 1.0, stamp))
+        if stamp % 100 == 0:
+            poses.add(transform('odom', 'base_link', 0.1 * stamp, stamp))
+    assert [stamp for _, _, stamp in found] == list(range(0, 2500, 100))
+    assert len(poses._seen) <= 1000

@@ -249,6 +249,25 @@ def test_a_sweep_whose_poses_come_late_is_used_once_they_are_there():
         robot.drive([number + 11], lag=3)
 
 
+@pytest.mark.parametrize('apart_ns', [0, 1])
+def test_two_lidars_that_measure_at_one_time_are_both_used(apart_ns):
+    robot = Approach()
+    transforms = robot.window._transforms
+    for name, y in (('left', 1.0), ('right', -1.0)):
+        transforms.add(*parse_transform(f'base {name} 0 {y} 0 0 0 0 1'))
+    y, z = (values.ravel() for values in np.meshgrid(np.linspace(0.5, 8, 40), np.linspace(-5, 5, 16)))
+    for number in range(12):
+        robot.drive([number])
+        robot.window._scans.pop()
+        for name, side in (('left', 1), ('right', -1)):
+            wall = np.stack([np.full(y.shape, 20 - 0.1 * number), side * (y - 1), z], axis=1).astype(np.float32)
+            stamp = number * NS // 10 + apart_ns * (name == 'right')
+            robot.window.add_scan(LidarScan(stamp, wall, name, ring=np.repeat(np.arange(16, dtype=np.uint16), 40)))
+    found = robot.accumulated(5.1)
+    on_left = found.points.u[found.kept] < robot.camera.cx
+    assert np.count_nonzero(on_left) == pytest.approx(np.count_nonzero(~on_left), rel=0.1)
+
+
 @pytest.mark.parametrize('start', [0.5, 3000])
 def test_poses_from_before_time_jumped_back_are_forgotten(start):
     """As when a simulation starts again: its clock and odometry do, not long or long after the times that come now."""

@@ -182,7 +182,7 @@ class SweepWindow:
     def forget_before(self, stamp_ns: int) -> None:
         """Drop the sweeps that images from this time on do not need."""
         while self._scans and self._scans[0].mid_ns < stamp_ns - 2 * self._reach_ns - _NS:
-            self._sweeps.pop(self._scans.popleft().mid_ns, None)
+            self._sweeps.pop(_name(self._scans.popleft()), None)
 
     def camera_pose(self, frame: Frame) -> np.ndarray | None:
         """(4, 4) float64 fixed frame from the optical frame at the time of the image, None where no pose is known."""
@@ -276,22 +276,22 @@ class SweepWindow:
         return chosen
 
     def _judges(self, sweep: _Sweep, camera: Camera) -> list[_Sweep]:
-        judges: dict[int, _Sweep] = {}
+        judges: dict[tuple[int, str], _Sweep] = {}
         for share in _JUDGES:
             time = sweep.mid_ns + share * self._reach_ns
             scan = min(self._scans, key=lambda item: abs(item.mid_ns - time))
             judge = self._sweep(scan, camera)
             if judge is not None and judge is not sweep:
-                judges[judge.mid_ns] = judge
+                judges[_name(judge)] = judge
         return list(judges.values())
 
     def _sweep(self, scan: LidarScan, camera: Camera) -> _Sweep | None:
         """The points of a scan in view of the camera, at the middle of the sweep; None where its poses are missing."""
-        sweep = self._sweeps.get(scan.mid_ns)
+        sweep = self._sweeps.get(_name(scan))
         if sweep is None:
             sweep = self._moved_to_middle(scan, camera)
             if sweep is not None:  # else its poses may come yet: odometry may lag by more than it is extrapolated
-                self._sweeps[scan.mid_ns] = sweep
+                self._sweeps[_name(scan)] = sweep
         return sweep
 
     def _moved_to_middle(self, scan: LidarScan, camera: Camera) -> _Sweep | None:
@@ -321,6 +321,11 @@ class SweepWindow:
             points,
         )
         return _Sweep(scan, points[:used].copy(), fixed_from_body @ body_from_lidar)
+
+
+def _name(sweep: LidarScan | _Sweep) -> tuple[int, str]:
+    """What tells a sweep from all others: several lidars may measure at one time."""
+    return sweep.mid_ns, sweep.frame_id
 
 
 def drop_contradicted(

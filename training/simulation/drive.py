@@ -13,6 +13,7 @@ from depth_ros_training.simulation.world import Ground, Route, World
 
 _STEP = 0.005
 _MOVER_START, _MOVER_STEP = -1.0, 0.05
+_TURN = 11  # poses
 _MARGIN = 0.6  # seconds of motion before the first and after the last frame
 
 
@@ -54,10 +55,15 @@ def follow(
         wobble: (K, 3) roll, pitch in rad and heave in metres on top of the ground's; 0 = none.
 
     Returns:
-        The track; the body's origin is on the ground, x forward.
+        The track; the body's origin is on the ground, x forward, which is against the route where ``s`` falls.
     """
     position = route.at(s, offset)
-    heading = route.heading(s) + np.arctan2(np.gradient(offset), np.maximum(np.gradient(s), 1e-4))
+    along = np.gradient(s)
+    backwards = along < 0
+    # Who turns round takes some steps for it.
+    turned = np.convolve(np.pad(backwards.astype(float), _TURN // 2, mode='edge'), np.full(_TURN, 1 / _TURN), 'valid')
+    sideways = np.where(backwards, -1, 1) * np.arctan2(np.gradient(offset), np.maximum(abs(along), 1e-4))
+    heading = route.heading(s) + np.pi * turned + sideways
     forward = np.stack([np.cos(heading), np.sin(heading)], 1)
     left = np.stack([-forward[:, 1], forward[:, 0]], 1)
     ahead, behind = position + 1.3 * forward, position - 1.3 * forward

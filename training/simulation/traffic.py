@@ -6,7 +6,7 @@ import numpy as np
 
 from depth_ros_training.simulation import nature, vehicles
 from depth_ros_training.simulation.drive import mover, mover_times, waves
-from depth_ros_training.simulation.mesh import Mesh, tilt
+from depth_ros_training.simulation.mesh import Mesh
 from depth_ros_training.simulation.scene import Mover
 from depth_ros_training.simulation.street_plan import BEHIND, Street
 
@@ -21,11 +21,7 @@ def traffic(street: Street) -> list[Mover]:
 
     def add(mesh: Mesh, s: np.ndarray, offset: float, lift: float = 0.0) -> None:
         wiggle = 0.15 * waves(rng, times, 5, 20)
-        added = mover(mesh, street.route, street.ground, s, offset + wiggle, np.array([0, 0, lift]))
-        if s[-1] < s[0]:  # towards us
-            poses = added.track.poses
-            poses[:] = poses @ np.block([[tilt(0, 0, np.pi), np.zeros((3, 1))], [np.zeros((1, 3)), 1]])
-        movers.append(added)
+        movers.append(mover(mesh, street.route, street.ground, s, offset + wiggle, np.array([0, 0, lift])))
 
     def maker() -> Mesh:
         kind = rng.choice([vehicles.car, vehicles.van, vehicles.truck, vehicles.bus], p=[0.74, 0.12, 0.09, 0.05])

@@ -149,6 +149,25 @@ def test_worlds_are_whole(world):
         assert moment.left.image.std() > 8
 
 
+@pytest.mark.parametrize(('world', 'seeds'), [('street', (0, 2)), ('indoor', (1, 2, 3, 5)), ('offroad', (1, 2, 4, 5))])
+def test_what_moves_looks_where_it_goes_and_turns_as_a_whole(world, seeds):
+    ways = []
+    for seed in seeds:
+        simulator = Simulator(seed, dataclasses.replace(SMALL, world=world, frames=100))
+        for mover in simulator.world.movers:
+            poses, step = mover.track.poses, mover.track.step
+            velocity = np.gradient(poses[:, :2, 3], axis=0) / step
+            moves = np.linalg.norm(velocity, axis=1) > 0.4
+            ahead = (poses[:, :2, 0] * velocity).sum(axis=1)[moves] / np.linalg.norm(velocity, axis=1)[moves]
+            assert np.quantile(ahead, 0.1) > 0.98
+            between = mover.track.at(mover.track.start + step * (np.arange(len(poses) - 1) + 0.5))
+            assert np.linalg.norm(between[:, :2, 0], axis=1).min() > 0.7  # no body collapses while it turns
+            s = (poses[:, :2, 3] @ simulator.world.route.at(np.array([1.0, 0.0]), np.zeros(2)).T) @ [1, -1]
+            ways.append(np.sign(s[-1] - s[0]))
+    assert len(ways) >= 2
+    assert {-1, 1} <= set(ways)
+
+
 def test_ground_lies_where_the_wheels_stand():
     simulator = Simulator(1, dataclasses.replace(SMALL, realism=False, frames=1, width=640, height=192))
     moment = next(iter(simulator))
