@@ -12,11 +12,11 @@ from typing import Any
 
 from depth_ros.bags.frames import import_frames, read_split
 from depth_ros.bags.kitti import import_kitti_object, import_kitti_raw
-from depth_ros.errors import SettingsError
+from depth_ros.errors import OutputError, SettingsError
 from depth_ros.estimators.base import Estimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.evaluation.evaluate import EvaluationOptions, evaluate
-from depth_ros.files import whole_file
+from depth_ros.files import output_errors, whole_file
 from depth_ros.settings import EstimatorSettings, Settings
 
 CLASSICAL = ('classical', 'linear', 'nearest', 'ip_basic')
@@ -133,6 +133,7 @@ def acceptance(
         SettingsError: a name is unknown or used twice.
         CheckpointError: a checkpoint cannot be used.
         RecordingError: a recording is not there.
+        OutputError: ``out`` holds results of other recordings, or cannot be written.
     """
     for name, known in [*((name, SETS) for name in sets), *((name, GIVEN) for name in given)]:
         if name not in known:
@@ -145,11 +146,9 @@ def acceptance(
         method = 'exported' if path.suffix == '.onnx' else 'network'
         estimators[name] = create_estimator(Settings(estimator=EstimatorSettings(checkpoint=str(path))), method)
         what[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    for recordings in sets:
-        bag = out / 'bags' / recordings
-        if not bag.exists():
-            SETS[recordings].make_bag(data, bag)
-        for density in given or SETS[recordings].given:
+    for recordings in dict.fromkeys(sets):
+        bag = _bag(out, recordings, data)
+        for density in dict.fromkeys(given or SETS[recordings].given):
             able = {
                 name: estimator
                 for name, estimator in estimators.items()
@@ -182,8 +181,10 @@ def markdown(rows: Sequence[Row]) -> str:
         )],
         [
             [row.recordings, row.given, f'{row.num_truth:,}', *(
-                f'{_text(row.figures[name]["mae"])} / {_text(row.figures[name]["rmse"])}' for name in methods
-            ), *(f'{_text(row.ratios[name]["mae"], 2)}, {_text(row.ratios[name]["rmse"], 2)}' for name in checkpoints)]
+                f'{number(row.figures[name]["mae"])} / {number(row.figures[name]["rmse"])}' for name in methods
+            ), *(
+                f'{number(row.ratios[name]["mae"], 2)}, {number(row.ratios[name]["rmse"], 2)}' for name in checkpoints
+            )]
             for row in rows
         ],
     )  # fmt: skip
@@ -193,8 +194,8 @@ def markdown(rows: Sequence[Row]) -> str:
         [
             [row.recordings, row.given, name, _percent(entry['coverage']),
              f'{_percent(entry["within_1_sigma"])}, {_percent(entry["within_2_sigma"])}',
-             f'{_text(entry["ause_abs_rel"])} ({_text(entry["distance_ause_abs_rel"])})',
-             f'{_text(entry["ause_rmse"])} ({_text(entry["distance_ause_rmse"])})',
+             f'{number(entry["ause_abs_rel"])} ({number(entry["distance_ause_abs_rel"])})',
+             f'{number(entry["ause_rmse"])} ({number(entry["distance_ause_rmse"])})',
              _percent(entry['flying_share']), _percent(entry['flying_dropped_at_5_percent'])]
             for row in rows for name, entry in row.figures.items() if name in (*checkpoints, 'classical')
         ],
@@ -203,13 +204,36 @@ def markdown(rows: Sequence[Row]) -> str:
         lines += ['', *_table(
             ['set', 'given', 'method', 'points', 'AbsRel', 'MAE (m)', 'RMSE (m)', 'δ1', 'within 1, 2 σ'],
             [
-                [row.recordings, row.given, name, f'{row.num_truth:,}', _text(entry['abs_rel']), _text(entry['mae']),
-                 _text(entry['rmse']), _percent(entry['delta1']),
+                [row.recordings, row.given, name, f'{row.num_truth:,}', number(entry['abs_rel']), number(entry['mae']),
+                 number(entry['rmse']), _percent(entry['delta1']),
                  f'{_percent(entry["within_1_sigma"])}, {_percent(entry["within_2_sigma"])}']
                 for row in blind for name, entry in row.figures.items()
             ],
         )]  # fmt: skip
     return '\n'.join(lines) + '\n'
+
+
+def _bag(out: Path, recordings: str, data: Path) -> Path:
+    """Bag of a set, made if it is not there.
+
+    Raises:
+        OutputError: the one that is there is of other data.
+    """
+    bag, source = out / 'bags' / recordings, out / 'bags' / f'{recordings}.json'
+    if not bag.exists():
+        SETS[recordings].make_bag(data, bag)
+        source.unlink(missing_ok=True)
+    asked = str(data.resolve())
+    with output_errors(source):
+        if not source.is_file():
+            with whole_file(source) as path:
+                path.write_text(json.dumps({'data': asked}), encoding='utf-8')
+        found = json.loads(source.read_text(encoding='utf-8'))['data']
+    if found != asked:
+        raise OutputError(
+            f'{str(out)!r} holds {recordings} of the data in {found!r}, asked for that in {asked!r}; name another --out'
+        )
+    return bag
 
 
 def _kept(cell: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -237,7 +261,8 @@ def _row(recordings: str, given: str, document: Mapping[str, Any], checkpoints: 
     for name in checkpoints:
         others = [error for other, error in errors.items() if other not in checkpoints]
         ratios[name] = {
-            key: errors[name][key] / min(error[key] for error in others) if others else None for key in ('mae', 'rmse')
+            key: errors[name][key] / min(error[key] for error in others) if others and num_truth else None
+            for key in ('mae', 'rmse')
         }
     return Row(recordings, given, num_truth, figures, ratios)
 
@@ -250,7 +275,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f'| {" | ".join(line)} |' for line in (heads, ['---'] * len(heads), *rows)]
 
 
-def _text(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure as text; None is a dash."""
     return '–' if value is None else f'{value:.{digits}f}'
 
 

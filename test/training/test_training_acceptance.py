@@ -1,6 +1,7 @@
 """The acceptance table is made of what `depth_ros evaluate` finds, and goes on where it stopped."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ pytest.importorskip('torch', reason='checkpoints need torch')
 import torch
 
 from depth_ros.cli.main import main as depth_ros
-from depth_ros.errors import SettingsError
+from depth_ros.errors import OutputError, SettingsError
 from depth_ros.estimators.learned import make_reference
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.networks.checkpoint import save_checkpoint
@@ -105,6 +106,30 @@ def test_it_goes_on_where_it_stopped_and_does_anew_what_changed(data, monkeypatc
     write_checkpoint(data / 'net.safetensors', 1)
     assert rows_of(data) != first
     assert len(calls) == 5
+
+
+def test_results_of_other_recordings_are_not_given_out_for_these(data):
+    first = rows_of(data)
+    shutil.copytree(data / 'data', data / 'elsewhere')
+    checkpoints = {'net': data / 'net.safetensors'}
+    with pytest.raises(OutputError, match=r'of the data in .*data.*elsewhere'):
+        list(acceptance(checkpoints, data / 'elsewhere', data / 'out', METHODS, ['val_places'], GIVEN))
+    assert rows_of(data) == first
+
+
+def test_what_is_named_twice_is_judged_once(data):
+    checkpoints = {'net': data / 'net.safetensors'}
+    rows = acceptance(checkpoints, data / 'data', data / 'out', METHODS, ['val_places'] * 2, GIVEN[:1] * 2)
+    assert len(list(rows)) == 1
+
+
+def test_recordings_on_which_no_point_judges_have_no_figures(data, capsys):
+    for path in (data / 'data').rglob('points.npz'):
+        np.savez(path, points=np.load(path)['points'] * np.float32([20, 20, 20]))
+    words = ['acceptance', str(data / 'net.safetensors'), '--data', str(data / 'data'), '--out', str(data / 'out')]
+    assert main([*words, '--sets', 'val_places', '--given', GIVEN[0], '--methods', *METHODS]) == 0
+    assert '–' in capsys.readouterr().out
+    json.loads((data / 'out' / 'acceptance.json').read_text(), parse_constant=pytest.fail)
 
 
 def test_several_checkpoints_are_compared_in_one_table(data):

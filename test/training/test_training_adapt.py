@@ -388,6 +388,26 @@ def test_a_folder_with_other_files_stays_as_it_is(data, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
 
 
+def test_overwriting_takes_away_no_more_than_the_results(data, adapted, tmp_path, capsys):
+    out = tmp_path / 'model'
+    shutil.copytree(adapted, out)
+    (out / 'adapted.onnx').write_text('made of it')
+    inside = ('--overwrite', '--replay', out / 'work' / 'dataset')
+    assert 'part of what --overwrite would remove' in error_line(capsys, command(data, out, *inside))
+    assert (out / 'report.html').is_file()
+    assert main(command(data, out, '--overwrite', '--steps', '8')) in (0, 2)
+    assert (out / 'adapted.onnx').read_text() == 'made of it'
+    request = json.loads((out / 'work' / 'request.json').read_text())
+    assert (request['minutes or steps'], request['replay']) == (8, None)
+
+
+def test_other_bags_of_one_name_are_told_apart(tmp_path):
+    bags = [tmp_path / 'a' / 'rec', tmp_path / 'b' / 'rec', tmp_path / 'b' / 'other']
+    assert list(before_after._told_apart(bags).values()) == ['a/rec', 'b/rec', 'b/other']
+    assert list(before_after._told_apart(bags[1:]).values()) == ['rec', 'other']
+    assert before_after._told_apart([]) == {}
+
+
 def test_a_full_disk_keeps_what_was_done(data, adapted, tmp_path):
     out = tmp_path / 'model'
     shutil.copytree(adapted, out, symlinks=True)

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,18 @@ def test_one_mean_is_calibrated_too(kept, tmp_path, monkeypatch, capsys, by_trut
     assert std_correction(sums_of(mean, own, by_truth)) == pytest.approx(1, rel=0.02)
     assert std_correction(sums_of(mean, own, not by_truth)) != pytest.approx(1, rel=0.1)
     assert (facts['share'], facts['step'], 'shares' in facts) == (0.25, 7, False)
+
+
+@pytest.mark.parametrize('name', ['before.safetensors', 'tuned.safetensors', 'mean.txt'])
+def test_a_mean_is_written_to_a_file_of_its_own(kept, tmp_path, capsys, name):
+    paths = [tmp_path / f'{part}.safetensors' for part in ('before', 'tuned')]
+    for path in paths:
+        shutil.copyfile(kept[0] / path.name, path)
+    before = [path.read_bytes() for path in paths]
+    words = ['mean', *map(str, paths), '--share', '0.5', '--config', 'c.yaml', '--out', str(tmp_path / name)]
+    assert main(words) == 2
+    assert 'expected another .safetensors file' in capsys.readouterr().err
+    assert [path.read_bytes() for path in paths] == before
 
 
 @pytest.mark.parametrize(

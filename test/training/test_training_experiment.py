@@ -375,6 +375,26 @@ def test_the_command_fills_the_grid_piece_by_piece(frames, tmp_path, capsys):
     assert 'fits none of 16 cells' in capsys.readouterr().err
 
 
+def test_samples_of_a_dataset_that_changed_are_made_anew(frames, tmp_path):
+    data, out = tmp_path / 'real', tmp_path / 'out'
+    shutil.copytree(frames, data)
+    first = store_arm(find_arms([data])[0], out)
+    assert store_arm(find_arms([data])[0], out) == first
+    split = json.loads((data / 'splits.json').read_text())
+    (data / 'splits.json').write_text(json.dumps({**split, 'train': split['train'][:4]}))
+    second = store_arm(find_arms([data])[0], out)
+    assert (first['train']['frames'], second['train']['frames']) == (8, 4)
+    assert second['test'] == first['test']
+
+
+@pytest.mark.parametrize(('option', 'value'), [('--minutes', 'inf'), ('--minutes', 'nan'), ('--cells', '²')])
+def test_numbers_that_mean_nothing_are_refused(frames, tmp_path, capsys, option, value):
+    words = ['experiment', 'semi_supervised', '--data', str(frames), '--out', str(tmp_path / 'out')]
+    assert main([*words, option, value]) == 2
+    assert repr(value) in capsys.readouterr().err or option == '--minutes'
+    assert not (tmp_path / 'out').exists()
+
+
 def test_a_plot_is_drawn_of_what_there_is(frames, tmp_path):
     pytest.importorskip('matplotlib', reason='the plot needs Matplotlib')
     from depth_ros_training.experiments.table import plot

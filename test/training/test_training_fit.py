@@ -21,7 +21,7 @@ from torch.utils.data import default_collate
 from training_runs import distance, settings_of, weights
 from training_scenes import scene, write_scenes
 
-from depth_ros.errors import SettingsError, TrainingError
+from depth_ros.errors import DepthRosError, SettingsError, TrainingError
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
@@ -155,6 +155,22 @@ def test_a_folder_of_another_run_is_refused(data):
     fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'out', progress=False)
     with pytest.raises(TrainingError, match=r'optimizer.learning_rate was .* is 0\.1'):
         fit(SupervisedSystem, settings_of(data, run__steps=3, optimizer__learning_rate=0.1), data, data / 'out', False)
+
+
+@pytest.mark.parametrize(
+    'wrong', [{'data__sources': ['1 samples nowhere']}, {'network__start': 'nowhere.safetensors'}], ids=['data', 'net']
+)
+def test_a_typing_error_does_not_claim_the_folder(data, wrong):
+    with pytest.raises(DepthRosError, match='nowhere'):
+        fit(SupervisedSystem, settings_of(data, run__steps=3, **wrong), data, data / 'out', progress=False)
+    fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'out', progress=False)
+
+
+def test_a_precision_that_this_machine_cannot_train_in_is_refused(data, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SettingsError, match='needs a GPU'):
+        fit(SupervisedSystem, settings_of(data, run__precision='16-mixed'), data, data / 'out', progress=False)
+    assert not (data / 'out').exists()
 
 
 def test_checkpoints_do_not_tell_of_the_folders_of_the_machine(data):
@@ -367,6 +383,32 @@ def test_a_thinning_that_means_nothing_is_refused(thinning, capsys):
     with pytest.raises(SystemExit, match='2'):
         main(['score', '--config', 'config.yaml', '--thinning', thinning])
     assert 'expected 0, a share of the points below 1, or a whole number' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (['--thinning', '1'], 'judge by --truth'),
+        (['--thinning', '0', '--methods', 'linear'], 'no method here does without'),
+        (['--frames', 'splits.json', 'none', '--data', '.'], '--data goes with --config'),
+        (['--frames', 'splits.json', 'none'], 'no image to score'),
+    ],
+)
+def test_what_leaves_nothing_to_score_is_refused(data, capsys, options, said):
+    (data / 'splits.json').write_text('{"none": []}')
+    options = [str(data / 'splits.json') if word == 'splits.json' else word for word in options]
+    where = [] if '--frames' in options else ['--config', str(data / 'config.yaml'), '--data', str(data)]
+    assert main(['score', *where, *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_thinning_that_leaves_no_ring_says_so(data, capsys):
+    words = ['score', '--config', str(data / 'config.yaml'), '--data', str(data), '--methods', 'linear']
+    assert main([*words, '--thinning', '4', '1000']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 'judge by' not in lines[-2]
+    assert lines[-1].split()[:2] == ['1/1000', 'linear']
+    assert 'no point that all methods cover is left to judge by' in lines[-1]
 
 
 def test_a_score_without_images_is_refused(capsys):

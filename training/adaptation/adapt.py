@@ -47,6 +47,8 @@ from depth_ros_training.systems.semi_supervised import BEYOND
 
 ADAPTED, REFUSED = 'adapted.safetensors', 'not_recommended.safetensors'
 WORK = 'work'
+REPORT, FIGURES_FILE = 'report.html', 'adaptation.json'
+_RESULTS = ADAPTED, REFUSED, REPORT, FIGURES_FILE
 _REQUEST, _PLAN = 'request.json', 'plan.json'
 _BEFORE_FILE, _TUNED_FILE, _AFTER_FILE = 'before.safetensors', 'tuned.safetensors', 'after.safetensors'
 _OWN, _REPLAY = 'validation', 'replay_validation'  # samples that choose
@@ -265,8 +267,8 @@ class _Adapting:
                 raise OutputError(f'{str(self.out)!r} is no folder; name another one')
             if self.out.is_dir() and any(self.out.iterdir()) and not path.is_file():
                 raise OutputError(f'{str(self.out)!r} holds other files; name a new folder with --out')
-            if overwrite and self.out.exists():
-                shutil.rmtree(self.out)
+            if overwrite:
+                self._remove()
             self.work.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             found = json.loads(path.read_text(encoding='utf-8'))
@@ -279,6 +281,17 @@ class _Adapting:
             return
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(facts, indent=1), encoding='utf-8')
+
+    def _remove(self) -> None:
+        """Take away what an earlier run made here, and no more."""
+        options = self.options
+        for path in (*self.bags, *options.also, *((options.replay,) if options.replay else ()), options.checkpoint):
+            if path.resolve().is_relative_to(self.work.resolve()):
+                raise OutputError(f'{str(path)!r} is part of what --overwrite would remove; name another --out')
+        for name in _RESULTS:
+            (self.out / name).unlink(missing_ok=True)
+        if self.work.exists():
+            shutil.rmtree(self.work)
 
     def _prepare(self) -> Index:
         folder = self.work / 'dataset'

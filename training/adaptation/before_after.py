@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -76,13 +76,14 @@ def compare(
     comparing = _Comparing(checkpoints, folder, settings, say, progress)
     given = (_FEW_RINGS if many_rings else _FEWER_RINGS), _MOST_POINTS
     documents: dict[tuple[str, bool, str], list[Any]] = {}
+    names = _told_apart(also)
     pictures = []
     for held_out, parts in ((True, own), (False, also)):
         for bag, base in parts.items():
             for text in given:
                 text, document, picture = comparing.cell(bag, held_out, text, base)
                 if document is not None:
-                    name = 'held out' if held_out else bag.name
+                    name = 'held out' if held_out else names[bag]
                     documents.setdefault((name, held_out, text), []).append(document)
                 if picture is not None:
                     pictures.append((f'{bag.stem}, given {text}', picture))
@@ -100,6 +101,16 @@ def compare(
         if row.num_points < MIN_POINTS
     ]
     return Comparison(rows, (*comparing.notes, *few), tuple(pictures))
+
+
+def _told_apart(bags: Iterable[Path]) -> dict[Path, str]:
+    """Names of bags, with as many of the folders that they are in as tell them apart."""
+    whole = {bag: bag.resolve().parts for bag in bags}
+    for count in range(1, max(map(len, whole.values()), default=1) + 1):
+        names = {bag: '/'.join(parts[-count:]) for bag, parts in whole.items()}
+        if len(set(names.values())) == len(set(whole.values())):
+            break
+    return names
 
 
 def load_network(checkpoint: Path, settings: Settings) -> Estimator:

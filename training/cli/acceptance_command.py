@@ -9,7 +9,7 @@ from pathlib import Path
 
 from depth_ros.errors import SettingsError
 from depth_ros.files import whole_file
-from depth_ros_training.acceptance import APART, CLASSICAL, GIVEN, OTHER_SENSORS, SETS, acceptance, markdown
+from depth_ros_training.acceptance import APART, CLASSICAL, GIVEN, OTHER_SENSORS, SETS, acceptance, markdown, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     for row in results:
         rows.append(row)
         found = ((name, row.figures[name]) for name in row.ratios)
-        errors = '; '.join(f'{name} {entry["mae"]:.3f}, {entry["rmse"]:.3f}' for name, entry in found)
+        errors = '; '.join(f'{name} {number(entry["mae"])}, {number(entry["rmse"])}' for name, entry in found)
         print(f'{row.recordings}, {row.given}: MAE, RMSE (m): {errors}', file=sys.stderr, flush=True)
     table = markdown(rows)
     for name, text in (

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
         KeyboardInterrupt: interrupted.
     """
     try:
-        from depth_ros_training.adaptation.adapt import AdaptOptions, adapt
+        from depth_ros_training.adaptation.adapt import FIGURES_FILE, REPORT, AdaptOptions, adapt
         from depth_ros_training.adaptation.report import build_report
     except ImportError as error:
         if isinstance(error, MissingDependencyError):
@@ -92,8 +92,8 @@ def run(arguments: argparse.Namespace) -> None:
         'rows': [{**vars(row)} for row in result.rows],
     }
     for name, text in (
-        ('adaptation.json', json.dumps(figures, indent=1, ensure_ascii=False) + '\n'),
-        ('report.html', build_report(result)),
+        (FIGURES_FILE, json.dumps(figures, indent=1, ensure_ascii=False) + '\n'),
+        (REPORT, build_report(result)),
     ):
         with whole_file(arguments.out / name) as path:
             path.write_text(text, encoding='utf-8')
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
                 f'{row.recordings}, given {row.given}: {name.upper()} {row.before[name]:.3f} m before, '
                 f'{row.after[name]:.3f} m after ({100 * row.change(name):+.1f} %), {row.num_images} images'
             )
-    print(f'report:     {arguments.out / "report.html"}')
+    print(f'report:     {arguments.out / REPORT}')
     if not result.verdict.better:
         raise TrainingError(f'not recommended: {result.verdict.text}; kept as {result.checkpoint}')
     print(f'checkpoint: {result.checkpoint}')

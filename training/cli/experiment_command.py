@@ -7,6 +7,7 @@ import dataclasses
 import fnmatch
 import functools
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     for name, least in (('seeds', 1), ('steps', 0), ('jobs', 0)):
         if getattr(arguments, name) < least:
             raise SettingsError(f'--{name} is {getattr(arguments, name)}, expected at least {least}')
-    if not arguments.minutes > 0:
-        raise SettingsError(f'--minutes is {arguments.minutes}, expected more than 0')
+    if not 0 < arguments.minutes < math.inf:
+        raise SettingsError(f'--minutes is {arguments.minutes}, expected a number above 0')
     try:
         from depth_ros_training.experiments import cells as grid
         from depth_ros_training.experiments import semi_supervised as experiment
@@ -114,7 +115,7 @@ def _changes(texts: list[str]) -> dict[str, object]:
 
 
 def _chosen(cells: list, text: str) -> list:
-    if text.isdigit():
+    if text.isdecimal():
         return cells[: int(text)]
     found = [cell for cell in cells if fnmatch.fnmatch(cell.name, text)] if text else cells
     if not found:

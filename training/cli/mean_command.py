@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from depth_ros.cli.evaluate_command import Progress
+from depth_ros.errors import OutputError
 from depth_ros_training.settings import load
 
 
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write it."""
+    out = arguments.out.resolve()
+    if out.suffix != '.safetensors' or out in (arguments.before.resolve(), arguments.after.resolve()):
+        raise OutputError(f'--out is {str(arguments.out)!r}, expected another .safetensors file than BEFORE and AFTER')
     settings = load(arguments.config)
     # torch takes seconds to load.
     from depth_ros_training.adaptation.blend import write_mean

@@ -17,7 +17,7 @@ from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.settings import Settings
 from depth_ros_training.data.datasets import read_data
 from depth_ros_training.data.importers import read_frame, read_split
-from depth_ros_training.engine.validation import NUM_SUMS, THINNINGS, Cases, figures, score
+from depth_ros_training.engine.validation import COUNT, NUM_SUMS, THINNINGS, Cases, figures, score
 from depth_ros_training.settings import load
 
 _PERFECT = 'true depth'
@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument('--config', type=Path, help='training configuration whose validation images are used')
     images.add_argument('--frames', nargs=2, metavar=('SPLITS', 'SPLIT'), help='a split of a splits file, in its place')
-    parser.add_argument('--data', type=Path, default=Path(), help='folder that paths of the configuration start from')
+    parser.add_argument('--data', type=Path, help='folder that paths of the configuration start from (default: this)')
     parser.add_argument('--methods', nargs='*', default=['linear', 'classical'], help='methods to compare with')
     parser.add_argument(
         '--thinning',
         type=thinning_of,
         nargs='*',
-        default=list(THINNINGS),
-        help='every k-th ring given; 0 = none; below 1 = that share of the points',
+        help='every k-th ring given; 0 = none; below 1 = that share of the points (default: 2 4 8 16, and 0 where a '
+        'method needs no lidar)',
     )
     truth = parser.add_mutually_exclusive_group()
     truth.add_argument(
@@ -53,9 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Score all, and print a table; methods are judged where all of them have an estimate."""
     if arguments.frames:
+        if arguments.data is not None:
+            raise SettingsError('--data goes with --config; a splits file says itself where its frames are')
         samples = [read_frame(folder) for folder in read_split(Path(arguments.frames[0]), arguments.frames[1])]
     else:
-        _, samples, _ = read_data(load(arguments.config), arguments.data)
+        _, samples, _ = read_data(load(arguments.config), arguments.data or Path())
+    if not samples:
+        raise SettingsError('there is no image to score; name another split or configuration')
+    if 1 in (arguments.thinning or ()) and not arguments.truth:
+        raise SettingsError('--thinning 1 gives all points, so that none is left to judge by; judge by --truth')
     if arguments.truth or arguments.perfect:
         samples = [sample for sample in samples if sample.truth is not None and len(sample.ring)]
         if not samples:
@@ -64,12 +70,16 @@ def run(arguments: argparse.Namespace) -> None:
     estimators: dict[str, Estimator] = {name: create_estimator(Settings(), name) for name in arguments.methods}
     learned = {str(path): NetworkEstimator.of(load_checkpoint(path)[0]) for path in arguments.checkpoints}
     downscale = Settings().estimator.downscale
+    sighted = {name: method for name, method in {**estimators, **learned}.items() if not method.needs_lidar}
+    thinnings = arguments.thinning or [thinning for thinning in THINNINGS if thinning or sighted]
+    if 0 in thinnings and not sighted:
+        raise SettingsError('--thinning 0 gives no lidar, and no method here does without; name a network')
     print(f'{len(samples)} images')
     width = max(len(name) for name in (*estimators, *learned, _PERFECT))
     print(f'{"rings":>8} {"method":<{width}}' + ''.join(f'{name:>16}' for name in _COLUMNS))
-    for thinning in arguments.thinning:
+    for thinning in thinnings:
         # Without lidar only a network has an answer.
-        methods = learned if thinning == 0 else {**estimators, **learned}
+        methods = sighted if thinning == 0 else {**estimators, **learned}
         sums = {name: np.zeros(NUM_SUMS) for name in (*methods, *([_PERFECT] if arguments.perfect else ()))}
         for case in Cases(samples, [thinning]):
             judge = case.sample.true_points() if arguments.truth else case.withheld
@@ -84,11 +94,10 @@ def run(arguments: argparse.Namespace) -> None:
                 sums[name] += score(np.where(known, depth, np.nan), std, judge)
         for name, total in sums.items():
             values = figures({thinning: total})
+            cells = ''.join(f'{values[f"{key}_{thinning}"]:>16.3f}' for key in _COLUMNS)
             share = 'none' if thinning == 0 else f'{100 * thinning:g} %' if thinning < 1 else f'1/{thinning}'
-            print(
-                f'{share:>8} {name:<{width}}' + ''.join(f'{values[f"{key}_{thinning}"]:>16.3f}' for key in _COLUMNS),
-                flush=True,
-            )
+            judged = cells if total[COUNT] else '   no point that all methods cover is left to judge by'
+            print(f'{share:>8} {name:<{width}}{judged}', flush=True)
 
 
 def thinning_of(text: str) -> float:

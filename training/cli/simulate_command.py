@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Render."""
     if min(arguments.seed, arguments.drives, arguments.jobs, arguments.robot or 0) < 0:
         raise SettingsError('--seed, --drives, --jobs and --robot are whole numbers from 0 on')
+    from depth_ros_training.simulation.recording import check_settings
     from depth_ros_training.simulation.simulator import SimulationSettings
     from depth_ros_training.simulation.textures import find_photographs
 
@@ -101,6 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
         work = [(seed, arguments.out / f'drive_{seed:06d}') for seed in seeds]
         if not arguments.overwrite:
             # Bags appear whole or not at all, so one that is there is finished.
+            for _, path in work:
+                check_settings(path, settings)
             work = [(seed, path) for seed, path in work if not path.exists()]
     bar = _Bar(len(work) * settings.frames, arguments.drives - len(work) if arguments.drives else 0)
     if jobs == 1:
@@ -144,7 +147,8 @@ _shared: list[Any] = []
 
 
 def _start_worker(frames: Any, stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and says stop
+    for sent in (signal.SIGINT, signal.SIGTERM):  # the parent is interrupted, and says stop
+        signal.signal(sent, signal.SIG_IGN)
     _shared[:] = [frames, stop]
 
 

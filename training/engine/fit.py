@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from depth_ros.errors import OutputError, SettingsError, TrainingError
+from depth_ros.errors import SettingsError, TrainingError
 from depth_ros.files import output_errors, whole_file
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.networks.depth_net import DepthNet
@@ -70,17 +70,19 @@ def fit(
         raise SettingsError(
             f'crops are {settings.data.crop_width}x{settings.data.crop_height}, expected multiples of 32 pixels'
         )
+    if settings.run.precision == '16-mixed' and not torch.cuda.is_available():
+        raise SettingsError("run.precision is '16-mixed', which needs a GPU; on CPUs expected bf16-mixed or 32-true")
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     keep_freed_memory()
     if rank == 0:
-        _claim(out, settings)
+        _agree(out, settings)
     # Its remarks on devices and products are no result of the run.
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     lightning.seed_everything(settings.run.seed, verbose=False)
     sources, validation, fingerprints = read_data(settings, data)
     if rank == 0:
-        _claim_data(out, fingerprints)
+        _agree_on_data(out, fingerprints)
     cases = Cases(validation, by_truth=settings.data.validation_truth)
     if len(cases) < processes:
         raise SettingsError(
@@ -94,6 +96,8 @@ def fit(
     network, teachers = _networks(settings.network, data)
     system = system_class(network, settings, cases, teachers)
     precision = _precision(settings.run.precision)
+    if rank == 0:
+        _claim(out, settings, fingerprints)
     described = to_nested(settings)
     described['run']['precision'] = precision
     # Checkpoints travel; folders of the machine that made them do not.
@@ -255,40 +259,33 @@ def _log(out: Path, rank: int) -> CSVLogger:
     return log
 
 
-def _claim(out: Path, settings: TrainingSettings) -> None:
-    """Make the folder of the run, or check that it belongs to a run with the same settings."""
-    wanted = json.loads(json.dumps(to_nested(settings)))
+def _agree(out: Path, settings: TrainingSettings) -> None:
+    """Check that a folder, if there is a run in it, belongs to one with the same settings."""
+    path = out / _SETTINGS_FILE
+    if not path.exists():
+        return
+    with output_errors(path):
+        found = json.loads(path.read_text(encoding='utf-8'))
     # What a run did not know of it did as the defaults do.
     defaults = to_nested(TrainingSettings())
-    path = out / _SETTINGS_FILE
-    try:
-        if path.exists():
-            found = json.loads(path.read_text(encoding='utf-8'))
-            differences = [
-                f'{group}.{name} was {before!r}, is {value!r}'
-                for group, values in wanted.items()
-                for name, value in values.items()
-                if (group, name) not in _FREE
-                and (before := found.get(group, {}).get(name, defaults[group][name])) != value
-            ]
-            if differences:
-                raise TrainingError(
-                    f'{str(out)!r} holds a run with other settings ({"; ".join(differences)}); choose another --out, '
-                    'or the same settings to go on'
-                )
-            return
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=1), encoding='utf-8')
-    except OSError as error:
-        raise OutputError(f'cannot write to {str(out)!r}: {error.strerror}') from error
+    differences = [
+        f'{group}.{name} was {before!r}, is {value!r}'
+        for group, values in _described(settings).items()
+        for name, value in values.items()
+        if (group, name) not in _FREE
+        and (before := found.get(group, {}).get(name, defaults[group][name])) != value
+    ]
+    if differences:
+        raise TrainingError(
+            f'{str(out)!r} holds a run with other settings ({"; ".join(differences)}); choose another --out, '
+            'or the same settings to go on'
+        )
 
 
-def _claim_data(out: Path, fingerprints: dict[str, str]) -> None:
-    """Say what the run of a folder learns from, or check that it is what it learned from before."""
+def _agree_on_data(out: Path, fingerprints: dict[str, str]) -> None:
+    """Check that the run of a folder, if there is one, learned from the same data."""
     path = out / _DATA_FILE
     if not path.exists():
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(fingerprints, indent=1), encoding='utf-8')
         return
     with output_errors(path):
         found = json.loads(path.read_text(encoding='utf-8'))
@@ -298,3 +295,15 @@ def _claim_data(out: Path, fingerprints: dict[str, str]) -> None:
             f'{str(out)!r} holds a run on other data: {", ".join(map(repr, changed))} changed since; choose another '
             '--out, or bring the data back to go on'
         )
+
+
+def _claim(out: Path, settings: TrainingSettings, fingerprints: dict[str, str]) -> None:
+    """Make the folder of the run and say what it is of. Not before all that is read was: a typing error is no run."""
+    for name, content in ((_SETTINGS_FILE, _described(settings)), (_DATA_FILE, fingerprints)):
+        if not (out / name).exists():
+            with whole_file(out / name) as temporary:
+                temporary.write_text(json.dumps(content, indent=1), encoding='utf-8')
+
+
+def _described(settings: TrainingSettings) -> dict[str, Any]:
+    return json.loads(json.dumps(to_nested(settings)))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from depth_ros.errors import RecordingError, SettingsError
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.evaluation.metrics import MAX_DEPTH, DepthSums
 from depth_ros.evaluation.metrics import sample as score_points
+from depth_ros.files import whole_file
 from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.settings import from_flat
@@ -31,7 +34,7 @@ from depth_ros_training.data.dataset import INDEX, DatasetFolder
 from depth_ros_training.data.importers import read_frame, read_split
 from depth_ros_training.data.sample import Sample, SourceImage, empty_points
 from depth_ros_training.data.splits import evenly
-from depth_ros_training.data.store import SampleFolder, SampleWriter
+from depth_ros_training.data.store import SampleFolder, SampleWriter, fingerprint
 from depth_ros_training.engine.fit import fit
 from depth_ros_training.experiments.cells import Cell
 from depth_ros_training.pace import Pace, measure_pace
@@ -147,7 +150,8 @@ def store_arm(arm: Arm, out: Path) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {'path': str(arm.path)}
     for part in ('train', 'test'):
-        stored = _stored(out / 'data' / arm.name / part, functools.partial(_samples, arm.path, part))
+        read = functools.partial(_samples, arm.path, part)
+        stored = _stored(out / 'data' / arm.name / part, _fingerprint(arm.path, part), read)
         if not len(stored):
             what = 'a right image and lidar to train on' if part == 'train' else 'exact depth to judge by'
             raise RecordingError(f'no frame of {str(arm.path)!r} has {what}')
@@ -207,7 +211,8 @@ def store_more_stereo(paths: Sequence[Path], out: Path) -> Path:
         OutputError: they cannot be written.
     """
     folder = out / 'data' / 'more_stereo'
-    _stored(folder, functools.partial(_blind_pairs, paths))
+    of = ' '.join(DatasetFolder(path).fingerprint for path in paths)
+    _stored(folder, of, functools.partial(_blind_pairs, paths))
     return folder
 
 
@@ -228,16 +233,26 @@ def _keep_apart(training: Sequence[str], judging: Sequence[str], path: Path, tod
         raise RecordingError(f'{", ".join(both)} of {str(path)!r} would train and judge; {todo}')
 
 
-def _stored(folder: Path, read: Callable[[], Iterable[Sample]]) -> SampleFolder:
-    """Samples at the size of the experiment; those that are not there are read and written."""
-    try:
-        return SampleFolder(folder)
-    except RecordingError:
-        samples = read()
-        with SampleWriter(folder) as writer:
-            for sample in samples:
-                writer.add(shrunk(sample, _WIDTH))
+def _stored(folder: Path, of: str, read: Callable[[], Iterable[Sample]]) -> SampleFolder:
+    """Samples at the size of the experiment; what is not there, or of other data, is read and written."""
+    said = folder.with_name(f'{folder.name}.json')
+    with suppress(RecordingError, OSError, ValueError):
+        if json.loads(said.read_text(encoding='utf-8')) == of:
+            return SampleFolder(folder)
+    samples = read()
+    shutil.rmtree(folder, ignore_errors=True)
+    with SampleWriter(folder) as writer:
+        for sample in samples:
+            writer.add(shrunk(sample, _WIDTH))
+    with whole_file(said) as path:
+        path.write_text(json.dumps(of), encoding='utf-8')
     return SampleFolder(folder)
+
+
+def _fingerprint(path: Path, part: str) -> str:
+    if (path / INDEX).is_file():
+        return DatasetFolder(path, part, exact=True).fingerprint
+    return fingerprint(read_split(path / SPLITS_FILE, TRAIN_SPLIT if part == 'train' else TEST_SPLIT))
 
 
 def _samples(path: Path, part: str) -> list[Sample]:

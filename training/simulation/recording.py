@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from depth_ros.bags.writer import BagWriter
+from depth_ros.errors import OutputError
 from depth_ros.geometry.rigid import TransformTree
 from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.image import fill_image
@@ -18,8 +20,17 @@ from depth_ros.messages.odometry import fill_odometry, fill_transform
 from depth_ros.messages.point_cloud import fill_lidar_cloud
 from depth_ros.types import Frame, Pose
 from depth_ros_training.simulation.semantics import CLASSES
-from depth_ros_training.simulation.simulator import BODY, LEFT, LIDAR, RIGHT, SimulatedMoment, Simulator
+from depth_ros_training.simulation.simulator import (
+    BODY,
+    LEFT,
+    LIDAR,
+    RIGHT,
+    SimulatedMoment,
+    SimulationSettings,
+    Simulator,
+)
 
+_NOTE = 'simulation'  # in the metadata of the bag
 _TRANSFER_NS = 5_000_000  # from the stamp of an image to its recording
 
 
@@ -42,7 +53,7 @@ def record(
         OutputError: the bag cannot be written; nothing of it is left.
     """
     with BagWriter(path, overwrite=overwrite) as writer:
-        writer.note('simulation', json.dumps(_facts(simulator), sort_keys=True))
+        writer.note(_NOTE, json.dumps(_facts(simulator), sort_keys=True))
         queue = _Queue(writer)
         started = False
         for index, moment in enumerate(simulator):
@@ -61,6 +72,29 @@ def record(
             if progress is not None:
                 progress(index + 1)
         queue.flush(None)
+
+
+def check_settings(path: Path, settings: SimulationSettings) -> None:
+    """Check that a bag, if there is one, was simulated with these settings, as far as it says how it was.
+
+    Raises:
+        OutputError: it was not.
+    """
+    try:
+        head = yaml.safe_load((path / 'metadata.yaml').read_text(encoding='utf-8'))['rosbag2_bagfile_information']
+        found = json.loads(head['custom_data'][_NOTE])['settings']
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return
+    differing = [
+        f'{name} was {found[name]!r}, is {value!r}'
+        for name, value in _public(settings).items()
+        if found.get(name, value) != value
+    ]
+    if differing:
+        raise OutputError(
+            f'{str(path)!r} is a drive of other settings ({"; ".join(differing)}); name another folder, or replace '
+            'what is there (--overwrite)'
+        )
 
 
 class _Queue:
@@ -126,15 +160,19 @@ def _transform(writer: BagWriter, tree: TransformTree, parent: str, child: str, 
 
 
 def _facts(simulator: Simulator) -> dict[str, Any]:
-    settings = vars(simulator.settings).copy()
-    settings['textures'] = bool(settings['textures'])  # a path of somebody's machine is nobody's business
-    del settings['threads']
     return {
         'seed': simulator.seed,
-        'settings': settings,
+        'settings': _public(simulator.settings),
         'world': simulator.world.kind,
         'lidar': simulator.lidar.name,
         'lidar_time_offset_ns': simulator.true_time_offset_ns,
         'baseline': simulator.baseline,
         'classes': CLASSES,
     }
+
+
+def _public(settings: SimulationSettings) -> dict[str, Any]:
+    found = vars(settings).copy()
+    found['textures'] = bool(found['textures'])  # a path of somebody's machine is nobody's business
+    del found['threads']
+    return found

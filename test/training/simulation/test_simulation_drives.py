@@ -307,6 +307,10 @@ def test_command_writes_drives_and_resumes(tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / 'drives').iterdir()) == ['drive_000003', 'drive_000004']
     assert (tmp_path / 'drives' / 'drive_000003' / 'metadata.yaml').stat().st_mtime_ns == first
     assert '1 bags were there already' in capsys.readouterr().out
+    other = [*arguments[: arguments.index('--frames')], '--frames', '2', *arguments[arguments.index('--world') :]]
+    assert main([*other, '3']) == 2
+    assert 'drive of other settings (frames was 1, is 2)' in capsys.readouterr().err
+    assert not (tmp_path / 'drives' / 'drive_000005').exists()
 
 
 @pytest.mark.parametrize(
