@@ -63,8 +63,8 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_wide.yaml --data $(WORK) --out $(WORK)/wide
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_wide.yaml --data $(WORK) --out $(WORK)/wider --set network.start=wide/last.safetensors --set 'network.teachers=[wide/last.safetensors]' --set network.teachers_see=the_same --set data.crop_width=896 --set optimizer.decay_share=0.7 --set run.steps=10500 --set run.seed=10
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_sky.yaml --data $(WORK) --out $(WORK)/sky
-	$(VENV)/bin/depth_ros export $(WORK)/sky/last.safetensors --out $(WORK)/depth_net_small.safetensors
-	$(VENV)/bin/depth_ros export $(WORK)/depth_net_small.safetensors --out $(WORK)/depth_net_small.onnx
+	$(VENV)/bin/depth_ros export $(WORK)/sky/last.safetensors --out $(WORK)/depth_net_small.safetensors --overwrite
+	$(VENV)/bin/depth_ros export $(WORK)/depth_net_small.safetensors --out $(WORK)/depth_net_small.onnx --overwrite
 
 lint: $(VENV)/installed  ## what CI holds the style to
 	$(PIP) install --quiet ruff

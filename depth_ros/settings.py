@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from depth_ros.errors import SettingsError
+from depth_ros.settings_files import read_mapping, sections
 
 ROS_PARAMETERS = ('use_sim_time', 'start_type_description_service', 'autostart')
 """Parameters of the node that say nothing about the method; ``qos_overrides.*`` are the others."""
@@ -352,6 +351,8 @@ class Parameter:
         Raises:
             SettingsError: wrong type, out of range, or not among the choices.
         """
+        if type(value) is int and value.bit_length() > 63:
+            raise SettingsError(f'{self.name} is a number of {value.bit_length()} bits, expected at most 63')
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not self.type:
@@ -425,22 +426,16 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ``{'group.field': value}`` for ``from_flat``; ``ROS_PARAMETERS`` and QoS overrides left out.
 
     Raises:
-        SettingsError: no such file, no YAML, no mapping, only sections of other nodes, or depth nodes that differ.
+        SettingsError: no such file, no YAML, no mapping, something that stands twice or beside the sections of nodes,
+            only sections of other nodes, or depth nodes that differ.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
-    except OSError as error:
-        raise SettingsError(f'cannot read parameters {str(path)!r}: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f'parameters {str(path)!r} are no YAML: {" ".join(str(error).split())}') from error
-    if not isinstance(content, dict):
-        raise SettingsError(f'parameters {str(path)!r} hold {type(content).__name__}, expected a mapping')
-    sections = list(_sections(content))
-    if not sections:
+    content = read_mapping(path)
+    nodes = sections(content, path)
+    if not nodes:
         return _settable(content)
-    ours = [(node, _settable(section)) for node, section in sections if node.split('/')[-1] in _SECTIONS_READ]
+    ours = [(node, _settable(section)) for node, section in nodes if node.split('/')[-1] in _SECTIONS_READ]
     if not ours:
-        others = ', '.join(node for node, _ in sections)
+        others = ', '.join(node for node, _ in nodes)
         raise SettingsError(
             f'parameters {str(path)!r} are for {others}, expected a section depth_node or /**; add or rename it'
         )
@@ -455,18 +450,6 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return {name: value for _, values in ours for name, value in values.items()}
 
 
-def _sections(content: Mapping[str, Any], namespace: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the name of a node and its parameters, in the order of the file."""
-    for key, value in content.items():
-        if not isinstance(value, Mapping):
-            continue
-        node = f'{namespace}/{key}' if namespace else str(key)
-        if isinstance(value.get('ros__parameters', ''), Mapping | None):
-            yield node, value['ros__parameters'] or {}  # nothing below it, or only comments
-        else:
-            yield from _sections(value, node)
-
-
 def _settable(section: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
@@ -478,8 +461,9 @@ def _settable(section: Mapping[str, Any]) -> dict[str, Any]:
 def _flatten(section: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in section.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f'{prefix}{key}.'))
-        else:
-            flat[f'{prefix}{key}'] = value
+        name = f'{prefix}{key}'
+        for item, of in (_flatten(value, f'{name}.') if isinstance(value, Mapping) else {name: value}).items():
+            if item in flat:
+                raise SettingsError(f'{item} is set twice, nested and dotted, expected it once; keep one of them')
+            flat[item] = of
     return flat

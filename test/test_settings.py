@@ -39,6 +39,8 @@ def test_frames_are_named_without_the_slash_of_ros_1():
         ({'pairing.wait': 'soon'}, 'expected float'),
         ({'pairing.scans': 1.5}, 'expected int'),
         ({'pairing.scans': True}, 'expected int'),
+        ({'pairing.wait': 10**400}, 'number of 1329 bits'),
+        ({'pairing.scans': -(10**5000)}, 'number of 16610 bits'),
         ({'motion.deskew': 1}, 'expected bool'),
         ({'output.encoding': '64FC1'}, 'expected one of 32FC1, 16UC1'),
         ({'transforms.static': [1]}, 'list of strings'),
@@ -60,6 +62,10 @@ def test_bad_values_are_refused_in_one_line(values, text):
         'front:\n  driver:\n    ros__parameters: {rpm: 1}\n  depth_node:\n    ros__parameters: {pairing.wait: 0.2}\n',
         'depth_node:\n  ros__parameters: {pairing.wait: 0.1}\n/**:\n  ros__parameters: {pairing.wait: 0.2}\n',
         '/**:\n  ros__parameters: {pairing.wait: 0.1}\n/depth_node:\n  ros__parameters: {pairing.wait: 0.2}\n',
+        'driver:\n/robot:\n  depth_node:\n    ros__parameters: {pairing.wait: 0.2}\n  camera: {}\n',
+        '/robot:\n  depth_node:\n    ros__parameters: {pairing.wait: 0.2}\n  ros__parameters: {rpm: 1}\n',
+        '/**:\n  ros__parameters: {pairing: &base {wait: 0.1}}\n'
+        '/depth_node:\n  ros__parameters: {pairing: {<<: *base, wait: 0.2}}\n',
         '/a/depth_node:\n  ros__parameters: {pairing.wait: 0.2}\n'
         '/b/depth_node:\n  ros__parameters: {use_sim_time: true, pairing: {wait: 0.2}}\n',
     ],
@@ -88,6 +94,22 @@ def test_a_node_file_may_set_nothing(tmp_path):
             '/rear/depth_node:\n  ros__parameters: {pairing.wait: 0.2}\n',
             'differ for /front/depth_node and /rear/depth_node, .*; keep one',
         ),
+        ('pairing:\n  wait: 0.1\nprojection: {}\npairing:\n  scans: 2\n', "'pairing' in line 1 and again in line 4"),
+        ('/**:\n  ros__parameters:\n    pairing: {wait: 0.1, wait: 0.1}\n', "'wait' in line 3 and again in line 3"),
+        ('pairing: {wait: 0.1}\npairing.wait: 0.2\n', r'pairing\.wait is set twice'),
+        (
+            '/**:\n  ros__parameters:\n    pairing.wait: 0.1\nprojection:\n  max_depth: 1.5\n',
+            "'projection' beside sections of nodes, with max_depth and no ros__parameters; indent it",
+        ),
+        (
+            '/**:\n  ros_parameters: {pairing.wait: 0.1}\ndepth_node:\n  ros__parameters: {pairing.wait: 0.2}\n',
+            r"'/\*\*' beside sections of nodes, with ros_parameters and no ros__parameters",
+        ),
+        ('depth_node:\n  ros__parameters: {}\n  pairing: {wait: 0.1}\n', "'depth_node/pairing' beside sections"),
+        ('depth_node:\n  ros__parameters: {}\npairing.wait: 0.1\n', "'pairing.wait' beside sections .*, without"),
+        ('pairing.wait: 2024-13-45\n', 'no YAML: month must be'),
+        ('pairing.wait: !!bool perhaps\n', 'no YAML'),
+        ('[' * 5000, 'no YAML'),
     ],
 )
 def test_files_that_are_no_parameters(tmp_path, content, text):

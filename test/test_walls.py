@@ -32,7 +32,8 @@ _BELOW_PIPELINE = _CORE | {'geometry', 'messages', 'networks', 'bags', 'estimato
 WALLS = {
     'errors': set(),
     'types': {'errors'},
-    'settings': {'errors'},
+    'settings': {'errors', 'settings_files'},
+    'settings_files': {'errors'},
     'files': {'errors'},
     'open3d_library': {'errors'},
     'geometry': _CORE,

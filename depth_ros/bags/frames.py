@@ -39,6 +39,7 @@ _LIDAR_TOPIC = '/lidar/points'
 _CALIBRATION, _IMAGE, _RIGHT, _POINTS, _DISPARITY = 'calib.json', 'image.jpg', 'right.jpg', 'points.npz', 'gt_disp.png'
 _DISPARITY_SCALE = 256.0  # KITTI 2015
 _MOST_RINGS = 32767  # training keeps them as int16
+_MAX_SKEW = 1e-3  # of a rotation as printed in a file
 
 
 def read_split(splits: Path, name: str) -> list[Path]:
@@ -202,6 +203,8 @@ def import_frames(
         RecordingError: there are no frames with lidar, or a file of one is missing or damaged.
         OutputError: the bag cannot be written.
     """
+    if not folders:
+        raise RecordingError('no folders of frames were named (an empty split?), expected some')
     images = Images(compressed, jpeg_quality)
     notes = [MOMENTS_NOTE]
     jobs: list[Job] = []
@@ -250,9 +253,7 @@ def _moment(
     """What is to be written of one frame, and its transforms."""
     calibration = read_calibration(folder)
     lidar, left, right = f'lidar_{name}', f'camera_{name}_left_optical', f'camera_{name}_right_optical'
-    camera_from_lidar = np.array(calibration['camera_from_lidar'], dtype=np.float64)
-    if camera_from_lidar.shape != (4, 4):
-        raise RecordingError(f'{folder}: camera_from_lidar has shape {camera_from_lidar.shape}, expected (4, 4)')
+    camera_from_lidar = lidar_pose(folder, calibration)
     pose = rigid_4x4(camera_from_lidar[:3, :3], camera_from_lidar[:3, 3])
     pinhole = _pinhole(folder, calibration, 'K')
     size = int(calibration['width']), int(calibration['height'])
@@ -284,11 +285,38 @@ def _pinhole(folder: Path, calibration: Mapping[str, Any], name: str) -> np.ndar
     return matrix
 
 
-def frame_camera(calibration: Mapping[str, Any], shape: tuple[int, int]) -> Camera:
-    """Camera of a calibrated frame whose image has the given (height, width).
+def frame_camera(folder: Path, calibration: Mapping[str, Any], shape: tuple[int, int], name: str = 'K') -> Camera:
+    """Camera of a calibrated frame.
+
+    Args:
+        folder: of the frame, for messages.
+        calibration: from ``read_calibration``.
+        shape: (height, width) of the image.
+        name: of the matrix of the pinhole.
 
     Raises:
-        KeyError: the calibration has no ``K``.
+        RecordingError: the matrix is none of a pinhole.
+        KeyError, TypeError, ValueError: it is missing, or no matrix of numbers.
     """
-    k = calibration['K']
-    return Camera(shape[1], shape[0], k[0][0], k[1][1], k[0][2], k[1][2])
+    k = _pinhole(folder, calibration, name)
+    return Camera(shape[1], shape[0], float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]))
+
+
+def lidar_pose(folder: Path, calibration: Mapping[str, Any]) -> np.ndarray:
+    """Pose of the lidar in the optical frame of the camera, (4, 4) float64, as a calibration gives it.
+
+    Raises:
+        RecordingError: it is no rigid transform.
+        KeyError, TypeError, ValueError: it is missing, or no matrix of numbers.
+    """
+    pose = np.array(calibration['camera_from_lidar'], dtype=np.float64)
+    if pose.shape != (4, 4):
+        raise RecordingError(f'{folder}: camera_from_lidar has shape {pose.shape}, expected (4, 4)')
+    rotation = pose[:3, :3]
+    is_rigid = np.isfinite(pose).all() and np.allclose(pose[3], (0, 0, 0, 1), rtol=0, atol=_MAX_SKEW)
+    is_rigid = is_rigid and np.allclose(rotation @ rotation.T, np.eye(3), rtol=0, atol=_MAX_SKEW)
+    if not is_rigid or np.linalg.det(rotation) < 0:
+        raise RecordingError(
+            f'{folder}: camera_from_lidar is {pose.round(3).tolist()}, expected a rotation and metres, over 0 0 0 1'
+        )
+    return pose

@@ -14,53 +14,78 @@ from typing import Any
 from depth_ros.bags.reader import BagReader
 from depth_ros.bags.recording import Recording
 from depth_ros.cli.private_graph import private_graph
+from depth_ros.cli.topic_arguments import inputs
 from depth_ros.errors import DepthRosError, MissingDependencyError, SettingsError
 from depth_ros.evaluation.benchmark import SIZES, bench_peer, bench_stages, machine, measure, summary, transforms
 from depth_ros.evaluation.engines import NETWORK_SIZES, bench_engines, engines_table
-from depth_ros.files import whole_file
+from depth_ros.files import check_file, whole_file
 from depth_ros.settings import METHODS
 
 _ALL_OUTPUTS = ('depth/image', 'depth/std', 'depth/points')
 _TIMEOUT_S = 1800
 _MIN_SOAK = 100  # memory is noted every 50 images, and two notes are compared
+# What says something about each thing to measure; '' = the stages.
+_OPTIONS = {
+    'live': (),
+    'soak': (),
+    'bag': (),
+    'peer': ('frames',),
+    'engines': ('sizes', 'frames', 'threads', 'compiled'),
+    '': ('sizes', 'method', 'frames', 'rings', 'no_node'),
+}
+_DEFAULTS = {
+    'sizes': None,
+    'method': ['classical', 'nearest'],
+    'frames': 100,
+    'rings': 64,
+    'no_node': False,
+    'threads': 0,
+    'compiled': False,
+}
 _ENGINE_SIZES = ('1242x375', '1280x720')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--sizes', nargs='+', metavar='WxH', help='image sizes')
-    parser.add_argument(
-        '--method', nargs='+', choices=METHODS, default=['classical', 'nearest'], help='estimators to time'
-    )
-    parser.add_argument('--frames', type=int, default=100, help='timed runs per stage or engine (default: 100)')
-    parser.add_argument('--rings', type=int, default=64, help='beams of the lidar, 120,000 points in all (default: 64)')
+    parser.add_argument('--method', nargs='+', choices=METHODS, help='estimators to time (default: classical nearest)')
+    parser.add_argument('--frames', type=int, help='timed runs per stage or engine (default: 100)')
+    parser.add_argument('--rings', type=int, help='beams of the lidar, 120,000 points in all (default: 64)')
     parser.add_argument(
         '--no-node', action='store_true', help='leave out what needs ROS: publish and the whole callback'
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         '--live', action='store_true', help='instead: 1280x720 at 30 Hz and clouds at 10 Hz between two processes'
     )
-    parser.add_argument('--soak', type=int, metavar='FRAMES', help='instead: memory of the node over so many frames')
-    parser.add_argument('--bag', type=Path, help='instead: reading this bag, against the bare library')
-    parser.add_argument(
+    instead.add_argument('--soak', type=int, metavar='FRAMES', help='instead: memory of the node over so many frames')
+    instead.add_argument('--bag', type=Path, help='instead: reading this bag, against the bare library')
+    instead.add_argument(
         '--peer',
         type=Path,
         metavar='FILE',
         help='instead: the classical estimator against depth_map_utils.py of IP-Basic',
     )
-    parser.add_argument(
+    instead.add_argument(
         '--engines',
         nargs='*',
         metavar='SIZE',
         help='instead: the network (small, base) in every engine of this machine, and what it costs',
     )
-    parser.add_argument('--threads', type=int, default=0, help='of engines on CPUs (default: one per core)')
+    parser.add_argument('--threads', type=int, help='of engines on CPUs (default: one per core)')
     parser.add_argument('--compiled', action='store_true', help='with torch.compile among the engines: slow to start')
     parser.add_argument('--out', type=Path, help='write the JSON here as well')
+    parser.add_argument('--overwrite', action='store_true', help='replace the file that is there')
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure and print."""
+    """Measure and print.
+
+    Raises:
+        SettingsError: an option out of its range, or one that says nothing about what is measured.
+        DepthRosError: something cannot be measured, or the file not written.
+    """
+    _settle_options(arguments)
     for name, least in (('frames', 1), ('rings', 1), ('threads', 0), ('soak', _MIN_SOAK)):
         value = getattr(arguments, name)
         if value is not None and value < least:
@@ -88,6 +113,27 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out:
         with whole_file(arguments.out) as path:
             path.write_text(text + '\n', encoding='utf-8')
+
+
+def _settle_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that would be ignored, and fill in the others."""
+    kind = next((kind for kind in _OPTIONS if _is_given(getattr(arguments, kind, None))), '')
+    for name, default in _DEFAULTS.items():
+        given = _is_given(getattr(arguments, name))
+        if given and name not in _OPTIONS[kind]:
+            option, what = name.replace('_', '-'), f'--{kind}' if kind else 'the stages'
+            uses = ', '.join(f'--{used.replace("_", "-")}' for used in _OPTIONS[kind]) or 'no further options'
+            raise SettingsError(f'--{option} says nothing about {what}, expected {uses}; leave it out')
+        if not given:
+            setattr(arguments, name, default)
+    if arguments.overwrite and not arguments.out:
+        raise SettingsError('--overwrite replaces a file; name it with --out')
+    if arguments.out:
+        check_file(arguments.out, arguments.overwrite, inputs(arguments.bag, arguments.peer))
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False
 
 
 def _say(text: str) -> None:

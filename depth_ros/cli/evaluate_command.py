@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from depth_ros.evaluation.metrics import KEYS, MAX_DEPTH
 from depth_ros.evaluation.output import OutputFolder, check_free
 from depth_ros.evaluation.pictures import overview
 from depth_ros.evaluation.report import LABELS, UNCERTAINTY_LABELS, build_report, number
-from depth_ros.files import output_errors
+from depth_ros.files import check_apart, output_errors
 from depth_ros.settings import METHODS, Settings
 
 METRICS_NAME = 'metrics.json'
@@ -131,9 +132,7 @@ def write_results(arguments: argparse.Namespace) -> Evaluation:
         raise SettingsError('--open3d-clean cleans a cloud; name its file with --cloud')
     if arguments.open3d_clean or arguments.mesh:
         open3d()
-    for path in (arguments.cloud, arguments.mesh):
-        if path is not None:
-            check_free(path, arguments.overwrite)
+    _check_outputs(arguments)
     progress = Progress()
     with OutputFolder(arguments.out, RESULT_NAMES, arguments.overwrite) as folder:
         cloud, mesh, listeners = _builders(arguments, settings, options)
@@ -159,6 +158,17 @@ def write_results(arguments: argparse.Namespace) -> Evaluation:
         if mesh.full:
             print(f'the mesh holds the first {mesh.num_fused} images, more would take too much memory', file=sys.stderr)
     return evaluation
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    inputs = topic_arguments.inputs(arguments.bag, arguments.params)
+    check_apart(arguments.out, inputs)
+    files = [path for path in (arguments.cloud, arguments.mesh) if path is not None]
+    for path in files:
+        check_free(path, arguments.overwrite, inputs)
+    places = [arguments.out, *(arguments.out / name for name in RESULT_NAMES), *files]
+    if len({os.path.realpath(path) for path in places}) < len(places):
+        raise SettingsError('two of --out, --cloud and --mesh are one file, expected names that differ')
 
 
 def table(evaluation: Evaluation) -> str:

@@ -11,7 +11,9 @@ from depth_ros.bags.frames import import_frames, read_split
 from depth_ros.bags.importing import COMPRESSIONS
 from depth_ros.bags.kitti import import_kitti_object, import_kitti_raw
 from depth_ros.bags.kitti_odometry import import_kitti_odometry
-from depth_ros.errors import RecordingError
+from depth_ros.errors import RecordingError, SettingsError
+
+_JPEG_QUALITY = 95
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +42,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help='how images are stored (default: %(default)s)',
         )
         kind.add_argument(
-            '--jpeg-quality', type=int, default=95, metavar='Q', choices=range(1, 101), help='1 to 100 (default: 95)'
+            '--jpeg-quality',
+            type=int,
+            metavar='Q',
+            choices=range(1, 101),
+            help=f'1 to 100 (default: {_JPEG_QUALITY})',
         )
         kind.add_argument('--overwrite', action='store_true', help='replace the bag that is there')
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Import, and say what was written and what was assumed."""
-    common = {name: getattr(arguments, name) for name in ('compressed', 'jpeg_quality', 'overwrite')}
+    if arguments.jpeg_quality is not None and arguments.compressed != 'jpeg':
+        raise SettingsError(
+            f'--jpeg-quality is for JPEG, and images are stored as {arguments.compressed}; give --compressed jpeg'
+        )
+    common = {
+        'compressed': arguments.compressed,
+        'jpeg_quality': arguments.jpeg_quality or _JPEG_QUALITY,
+        'overwrite': arguments.overwrite,
+    }
     with _ProgressLine() as progress:
         if arguments.kind == 'kitti-raw':
             report = import_kitti_raw(
@@ -77,6 +91,8 @@ def _frames(text: str) -> tuple[int | None, int | None]:
         first, end = (int(part) if part else None for part in text.split(':'))
     except ValueError as error:
         raise RecordingError(f'--frames is {text!r}, expected A:B with whole numbers, for example 0:20') from error
+    if min(first or 0, end or 0) < 0:
+        raise RecordingError(f'--frames is {text!r}, expected numbers of frames from 0, for example 0:20')
     return first, end
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 
 from depth_ros.bags.inspection import Inspection, inspect_bag
-from depth_ros.cli.topic_arguments import add_topic_arguments, overrides, settings
-from depth_ros.errors import BagError
-from depth_ros.files import whole_file
+from depth_ros.cli.topic_arguments import add_topic_arguments, inputs, overrides, settings
+from depth_ros.errors import BagError, SettingsError
+from depth_ros.files import check_file, whole_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='OUT.yaml',
         help='write the transforms as a parameter file, for a node without TF',
     )
+    parser.add_argument('--overwrite', action='store_true', help='replace the parameter file that is there')
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print what was found."""
+    """Print what was found.
+
+    Raises:
+        DepthRosError: the bag cannot be read, or the file not written.
+    """
+    if arguments.overwrite and not arguments.node_params:
+        raise SettingsError('--overwrite replaces a parameter file; name it with --node-params')
+    if arguments.node_params:
+        check_file(arguments.node_params, arguments.overwrite, inputs(arguments.bag, arguments.params))
     found = inspect_bag(arguments.bag, overrides(arguments), settings(arguments))
     for line in describe(found):
         print(line)

@@ -7,9 +7,11 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
 
-from depth_ros.errors import DepthRosError
+from depth_ros.errors import DepthRosError, OutputError
 
 # Command -> one line of help. Each lives in the module of its name with ``add_arguments(parser)`` and
 # ``run(arguments)``, imported only when it is called, so that ``--help`` stays quick and a missing extra breaks only
@@ -47,6 +49,10 @@ def run_command(
     Returns:
         0, 2 for an error that has been said in one line, 130 for an interrupt.
     """
+    # Closed from outside (>&-): what is said goes nowhere, and no file that is opened takes the place of the stream.
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), 'w'))
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -62,11 +68,11 @@ def run_command(
     # Ended from outside, a command cleans up as after Ctrl-C: no half-written file stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        arguments.run(arguments)
-        sys.stdout.flush()
+        with redirect_stdout(_Answer(sys.stdout)) as answer:
+            arguments.run(arguments)
+            answer.flush()
     except BrokenPipeError:
-        # The reader of our output (head, less) has seen enough. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass  # the reader of our output (head, less) has seen enough
     except DepthRosError as error:
         if arguments.debug:
             raise
@@ -76,6 +82,35 @@ def run_command(
         print(f'{program} {arguments.command}: interrupted', file=sys.stderr)
         return 130
     return 0
+
+
+class _Answer:
+    """What a command prints to; one that does not take it, as on a full disk, is an error of the output."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._errors():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._errors():
+            self._stream.flush()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # Python would complain once more when it closes the stream.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise OutputError(f'cannot print the answer: {error.strerror}; print it to another place') from error
 
 
 if __name__ == '__main__':

@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from depth_ros.errors import OutputError
-from depth_ros.files import whole_file
+from depth_ros.errors import SettingsError
+from depth_ros.files import check_file, whole_file
 from depth_ros.settings import Parameter, parameters
 
 _HEADER = ('Parameter', 'Default', 'Range', 'Meaning')
@@ -28,13 +28,17 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the table, or write the file.
 
     Raises:
+        SettingsError: options that exclude each other.
         OutputError: the file cannot be written.
     """
+    if arguments.markdown and arguments.out:
+        raise SettingsError('--markdown prints a table, and --out writes YAML; give one of them')
+    if arguments.overwrite and not arguments.out:
+        raise SettingsError('--overwrite replaces a file; name it with --out')
     if arguments.out is None:
         print('\n'.join(markdown_lines() if arguments.markdown else text_lines()))
         return
-    if arguments.out.exists() and not arguments.overwrite:
-        raise OutputError(f'{str(arguments.out)!r} exists already; choose another name, or --overwrite it')
+    check_file(arguments.out, arguments.overwrite)
     with whole_file(arguments.out) as path:
         path.write_text('\n'.join(yaml_lines()) + '\n', encoding='utf-8')
     print(f'wrote {arguments.out}')

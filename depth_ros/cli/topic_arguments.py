@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from depth_ros.bags.select import TopicOverrides
@@ -25,6 +26,14 @@ def add_topic_arguments(parser: argparse.ArgumentParser) -> None:
 def overrides(arguments: argparse.Namespace) -> TopicOverrides:
     """Topics that were named on the command line."""
     return TopicOverrides(arguments.image, arguments.camera_info, arguments.points, arguments.odometry)
+
+
+def inputs(bag: Path | None, *others: Path | None) -> Sequence[Path]:
+    """What a command reads and must not write to: a bag, with the folder that a file of it belongs to, and others."""
+    given = [path for path in (bag, *others) if path is not None]
+    if bag is not None and bag.is_file() and (bag.parent / 'metadata.yaml').exists():
+        given.append(bag.parent)
+    return given
 
 
 def settings(arguments: argparse.Namespace) -> Settings:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from depth_ros.errors import OutputError
-from depth_ros.files import output_errors
+from depth_ros.files import check_file, output_errors
 
 
 class OutputFolder:
@@ -67,7 +67,7 @@ class OutputFolder:
 
     def _check(self) -> None:
         path = self.path
-        if path.is_dir() and not path.is_symlink():
+        if path.is_dir():  # or a link to one
             if not self._others():
                 return
             marker = self._names[0]
@@ -79,17 +79,18 @@ class OutputFolder:
             raise OutputError(f'{str(path)!r} is no folder; name another one')
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """Make sure, before long work, that a file may be written.
+def check_free(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Make sure, before long work, that a file may be written into a folder that is there.
+
+    Args:
+        path: the file.
+        overwrite: whether it may replace an older one.
+        inputs: files and folders that are read.
 
     Raises:
-        OutputError: a file is there and must stay, or the folder cannot be written to.
+        OutputError: see ``check_file``; also where the folder cannot be written to.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f'{str(path)!r} is a folder, expected the name of a file')
-    if path.exists() and not overwrite:
-        raise OutputError(f'{str(path)!r} is there already; name another file, or say --overwrite')
+    check_file(path, overwrite, inputs)
     parent = path.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f'{str(parent)!r} is no folder that can be written to; make it, or name another')

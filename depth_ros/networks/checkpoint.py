@@ -88,7 +88,11 @@ def load_checkpoint(path: Path) -> tuple[DepthNet, dict[str, Any]]:
             f'{INPUT_VERSION}; use the checkpoint of this release, or train again'
         )
     try:
-        network = DepthNet(facts['size'], facts['encoder'])
+        # What layers that are filled in are made of shows once they are trained, and in means with what was trained: it
+        # is the same each time.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = DepthNet(facts['size'], facts['encoder'])
     except (KeyError, TypeError, SettingsError) as error:  # a list is no key of a table
         raise CheckpointError(f'checkpoint {str(path)!r} names a network that is not known: {error}') from error
     expected = network.state_dict()

@@ -93,6 +93,8 @@ class BackboneEncoder(nn.Module):
                 ) from error
         else:
             self.backbone = AutoBackbone.from_config(config)
+        if self._patches:  # for patches that are left out, which none is; several processes wait for every gradient
+            self.backbone.embeddings.mask_token.requires_grad_(False)
         self.project = nn.ModuleList(
             conv(channels, width, kernel=1) for channels, width in zip(self.backbone.channels, widths, strict=True)
         )

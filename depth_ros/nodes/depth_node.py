@@ -33,7 +33,7 @@ from depth_ros.ros.diagnostics import estimator_report, grade_report, inputs_rep
 from depth_ros.ros.endpoints import find_mismatches, subscribe
 from depth_ros.ros.health import Health
 from depth_ros.ros.lifecycle import own_arguments, run_node, transition
-from depth_ros.ros.parameters import NodeSettings
+from depth_ros.ros.parameters import WITHOUT_VALUE, NodeSettings
 from depth_ros.ros.qos import check_overrides, input_qos, odometry_qos
 from depth_ros.ros.transforms import NodeTransforms
 from depth_ros.settings import Settings
@@ -56,8 +56,8 @@ class DepthNode(LifecycleNode):
         """
         try:
             super().__init__('depth_node', automatically_declare_parameters_from_overrides=True)
-        except ValueError as error:  # rclpy cannot tell the type of an empty list
-            raise SettingsError("a parameter is without a value, expected one; write an empty list as ['']") from error
+        except ValueError as error:  # rclpy cannot tell the type of an empty list; Humble gives it no value
+            raise SettingsError(WITHOUT_VALUE) from error
         self._parameter_settings = NodeSettings(self)
         if not self.has_parameter('autostart'):
             text = 'Configure and activate without being told to.'

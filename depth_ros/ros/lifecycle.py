@@ -169,3 +169,12 @@ def _spin_until_error(node: Node, executor: SingleThreadedExecutor) -> None:
         # A message that cannot even be deserialised raises here; the next one may be whole.
         if node.context.ok():
             node.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)
+            _let_go(node)
+
+
+def _let_go(node: Node) -> None:
+    """Free what rclpy was taking when that raised: it stays locked, and with it all else of its callback group."""
+    for entity in (*node.subscriptions, *node.timers, *node.services, *node.clients, *node.waitables):
+        if getattr(entity, '_executor_event', False):
+            entity._executor_event = False
+            entity.callback_group.ending_execution(entity)

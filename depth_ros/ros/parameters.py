@@ -14,6 +14,8 @@ from depth_ros.errors import SettingsError
 from depth_ros.settings import ROS_PARAMETERS, Settings, from_flat, parameters
 from depth_ros.settings import Parameter as Tunable
 
+WITHOUT_VALUE = "a parameter is without a value, expected one; write an empty list as ['']"
+
 
 class NodeSettings:
     """The settings of a running node; changes that pass replace ``current`` at once and as a whole.
@@ -34,6 +36,8 @@ class NodeSettings:
                 of range.
         """
         given = {name: item.value for name, item in node.get_parameters_by_prefix('').items()}
+        if None in given.values():
+            raise SettingsError(WITHOUT_VALUE)
         tunables = {spec.name: spec for spec in parameters()}
         _refuse_unknown(given, tunables)
         values = {name: tunables[name].check(value) for name, value in given.items() if name in tunables}

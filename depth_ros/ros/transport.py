@@ -12,6 +12,7 @@ from depth_ros.errors import OutputError
 _PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')  # up to Jazzy, from Kilted on
 # Settings by which a user chooses the transport himself; they are left alone.
 _CHOSEN_BY_USER = (*_PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
+_PROFILE, _LOCAL_PROFILE = 'config/fastdds.xml', 'config/fastdds_localhost.xml'
 _SHARED_MEMORY = Path('/dev/shm')
 _SEGMENT_BYTES = 64 << 20
 
@@ -46,7 +47,7 @@ def transport_environment() -> tuple[dict[str, str], list[str]]:
     if any(os.environ.get(name) for name in _CHOSEN_BY_USER):
         return {}, []
     try:
-        profile = shared_file('config/fastdds.xml')
+        profile = shared_file(_LOCAL_PROFILE if os.environ.get('ROS_LOCALHOST_ONLY') == '1' else _PROFILE)
     except OutputError as error:
         return {}, [f'{error}; large messages may be lost']
     if _SHARED_MEMORY.is_dir():

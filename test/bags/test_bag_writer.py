@@ -171,6 +171,20 @@ def test_a_size_limit_is_one_line_and_leaves_nothing(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.parametrize('make', [
+    os.mkfifo,
+    os.mkdir,
+    lambda path: path.symlink_to('/proc/self/exe'),  # as /dev/stdout is one, into what the shell opened
+    lambda path: (os.mkfifo(path.with_suffix('.fifo')), path.symlink_to(path.with_suffix('.fifo'))),
+])  # fmt: skip
+def test_only_files_are_replaced(tmp_path, make):
+    make(tmp_path / 'out')
+    before = [(path.name, path.lstat().st_mode) for path in sorted(tmp_path.iterdir())]
+    with pytest.raises(OutputError, match='expected the name of a file'), whole_file(tmp_path / 'out') as path:
+        path.write_text('one')
+    assert [(path.name, path.lstat().st_mode) for path in sorted(tmp_path.iterdir())] == before
+
+
 def test_a_whole_file_is_there_or_not(tmp_path):
     with whole_file(tmp_path / 'deep' / 'a.txt') as path:
         path.write_text('one')

@@ -99,6 +99,14 @@ def test_folders_or_a_split_have_to_be_named(arguments, tmp_path, capsys):
     assert 'expected either' in capsys.readouterr().err
 
 
+def test_a_split_without_frames_is_refused(frames, tmp_path, capsys):
+    (frames / 'splits.json').write_text('{"val": []}')
+    split = ['--splits', str(frames / 'splits.json'), '--split', 'val']
+    assert main(['import', 'frames', *split, '--out', str(tmp_path / 'bag')]) == 2
+    assert 'an empty split?' in capsys.readouterr().err
+    assert not (tmp_path / 'bag').exists()
+
+
 def test_an_unknown_split_is_named(frames):
     (frames / 'splits.json').write_text('{"val": []}')
     with pytest.raises(RecordingError, match="no split 'test', expected one of val"):

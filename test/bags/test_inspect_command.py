@@ -55,6 +55,26 @@ def test_node_parameters_hold_the_transforms(tmp_path, capsys):
     assert 'cannot write' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(('options', 'said'), [
+    (['--node-params', 'lone.mcap', '--overwrite'], 'is the input'),
+    (['--node-params', 'mine.yaml'], 'say --overwrite'),
+    (['--node-params', 'mine.yaml', '--overwrite', '--params', 'mine.yaml'], 'is the input'),
+    (['--node-params', 'link', '--overwrite'], 'is the input'),
+])  # fmt: skip
+def test_node_parameters_replace_nothing_unasked_and_never_an_input(tmp_path, monkeypatch, capsys, options, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.yaml').write_text('pairing: {wait: 0.1}\n')
+    file = Messages().drive(2).write(tmp_path / 'bag', 'mcap_file').rename(tmp_path / 'lone.mcap')
+    (tmp_path / 'link').symlink_to(file)
+    before = file.read_bytes()
+    assert main(['inspect', 'lone.mcap', *options]) == 2
+    assert said in capsys.readouterr().err
+    assert file.read_bytes() == before
+    assert (tmp_path / 'mine.yaml').read_text() == 'pairing: {wait: 0.1}\n'
+    assert main(['inspect', 'lone.mcap', '--node-params', 'mine.yaml', '--overwrite']) == 0
+    assert from_flat(load_yaml(tmp_path / 'mine.yaml')).transforms.static
+
+
 def test_node_parameters_hold_nothing_that_may_move(tmp_path):
     messages = Messages().drive(3)
     messages.items = [item for item in messages.items if item[0] != '/tf_static']

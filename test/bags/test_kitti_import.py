@@ -325,3 +325,8 @@ def test_the_command_says_what_it_wrote_and_assumed(tmp_path, capsys):
     folder, _ = object_folder(tmp_path)
     assert main(['import', 'kitti-object', str(folder), '--out', str(tmp_path / 'moments')]) == 0
     assert main(['import', 'kitti-raw', str(drive), '--out', str(tmp_path / 'b'), '--frames', 'all']) == 2
+    capsys.readouterr()
+    for frames in ('-3:', '0:-1'):
+        assert main(['import', 'kitti-raw', str(drive), '--out', str(tmp_path / 'b'), f'--frames={frames}']) == 2
+        assert 'expected numbers of frames from 0' in capsys.readouterr().err
+    assert not (tmp_path / 'b').exists()

@@ -34,6 +34,17 @@ def test_a_file_that_is_there_is_kept(tmp_path, capsys):
     assert path.read_text() == 'mine'
 
 
+@pytest.mark.parametrize(('options', 'said'), [
+    (['--markdown', '--out', 'node.yaml'], '--markdown prints'),
+    (['--overwrite'], 'name it with --out'),
+])  # fmt: skip
+def test_options_that_would_be_ignored_are_refused(tmp_path, monkeypatch, capsys, options, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(['params', *options]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize('path', sorted(CONFIG.glob('*.yaml')), ids=lambda path: path.name)
 def test_shipped_node_files_load(path):
     from_flat(load_yaml(path))

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -148,6 +149,26 @@ def test_existing_clouds_are_kept_unless_told(street, tmp_path, capsys):
     assert (tmp_path / 'c.ply').read_text() == 'mine'
     assert main([*options, '--overwrite']) == 0
     assert len(read_ply(tmp_path / 'c.ply')[1]) > 1000
+
+
+@pytest.mark.parametrize(('bag', 'outputs', 'said'), [
+    ('bag', ['--out', 'out', '--cloud', 'bag/{}'], 'is in the input'),
+    ('bag/{}', ['--out', 'out', '--cloud', 'bag/{}'], 'is the input'),
+    ('bag/{}', ['--out', 'out', '--cloud', 'bag/metadata.yaml'], 'is in the input'),
+    ('bag', ['--out', 'bag/out'], 'is in the input'),
+    ('bag', ['--out', 'out', '--cloud', 'mine.yaml', '--params', 'mine.yaml'], 'is the input'),
+    ('bag', ['--out', '.', '--cloud', 'metrics.json'], 'two of --out, --cloud'),
+])  # fmt: skip
+def test_results_never_replace_what_is_read_or_each_other(street, tmp_path, monkeypatch, capsys, bag, outputs, said):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(street, tmp_path / 'bag')
+    (tmp_path / 'mine.yaml').write_text('pairing: {wait: 0.1}\n')
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    (file,) = (path.name for path in before if path.suffix == '.mcap')
+    arguments = [text.format(file) for text in (bag, *outputs)]
+    assert main(['evaluate', *arguments, '--method', 'nearest', '--no-report', '--overwrite']) == 2
+    assert said in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
 
 
 def test_colours_stay_with_their_points(tmp_path):

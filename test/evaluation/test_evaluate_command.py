@@ -195,6 +195,18 @@ def test_an_existing_folder_is_kept_unless_told(street, tmp_path, capsys):
     assert leftovers(tmp_path) == ['out']
 
 
+def test_a_link_to_a_folder_is_a_folder(street, tmp_path, capsys):
+    (tmp_path / 'real').mkdir()
+    (tmp_path / 'link').symlink_to('real')
+    assert evaluate_bag(street, tmp_path / 'link', '--method', 'nearest', '--no-report') == 0
+    assert leftovers(tmp_path) == ['link', 'real']
+    assert leftovers(tmp_path / 'real') == ['metrics.json']
+    assert (tmp_path / 'link').is_symlink()
+    capsys.readouterr()
+    assert evaluate_bag(street, tmp_path / 'link', '--method', 'nearest', '--no-report') == 2
+    assert '--overwrite' in one_line(capsys)
+
+
 def test_only_results_are_overwritten(street, tmp_path):
     out = tmp_path / 'out'
     assert evaluate_bag(street, out, '--method', 'nearest') == 0

@@ -121,3 +121,29 @@ def test_a_checkpoint_is_halved(checkpoint, tmp_path, capsys):
 def test_an_export_needs_something_to_do(checkpoint, arguments, capsys):
     assert main(['export', str(checkpoint), *arguments]) == 2
     assert 'expected' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('options', [
+    ['--out', 'small.safetensors', '--precision', 'fp16'],
+    ['--check', 'bag', '--precision', 'fp16'],
+    ['--check', 'bag', '--overwrite'],
+])  # fmt: skip
+def test_options_of_an_export_that_would_be_ignored_are_refused(checkpoint, options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['export', str(checkpoint), *options]) == 2
+    assert options[2] in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_replaces_nothing_unasked_and_never_its_checkpoint(checkpoint, tmp_path, capsys):
+    whole, out = tmp_path / 'net.safetensors', tmp_path / 'half.safetensors'
+    whole.write_bytes(checkpoint.read_bytes())
+    out.write_text('mine')
+    assert main(['export', str(whole), '--out', str(whole), '--overwrite']) == 2
+    assert 'is the input' in capsys.readouterr().err
+    assert whole.read_bytes() == checkpoint.read_bytes()
+    assert main(['export', str(whole), '--out', str(out)]) == 2
+    assert 'say --overwrite' in capsys.readouterr().err
+    assert out.read_text() == 'mine'
+    assert main(['export', str(whole), '--out', str(out), '--overwrite']) == 0
+    assert load_checkpoint(out)[1]['stored'] == 'f16'

@@ -45,7 +45,8 @@ def started_by(name, **arguments):
 @pytest.fixture
 def environment(monkeypatch):
     """That of a user who has chosen no transport; whatever a test sets in it is undone."""
-    known = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE', 'FASTDDS_BUILTIN_TRANSPORTS')
+    known = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE', 'FASTDDS_BUILTIN_TRANSPORTS',
+             'ROS_LOCALHOST_ONLY')  # fmt: skip
     for name in {*known, *(name for name in os.environ if name.startswith('FAST'))}:
         monkeypatch.setenv(name, '')  # remembered, set or not
         monkeypatch.delenv(name)
@@ -92,6 +93,21 @@ def test_the_profile_of_the_package_is_used(environment, decide):
     profile = str(transport.shared_file('config/fastdds.xml'))
     assert os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] == profile
     assert os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] == profile
+
+
+def test_where_only_this_machine_is_to_hear_the_profile_says_so_too(environment, decide):
+    environment.setattr(transport, '_SEGMENT_BYTES', 0)
+    environment.setenv('ROS_LOCALHOST_ONLY', '1')
+    assert decide() == []
+    profile = transport.shared_file('config/fastdds_localhost.xml')
+    assert os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] == str(profile)
+    assert profile.read_text().count('<address>127.0.0.1</address>') == 1
+    # Else both are the same.
+    local, everywhere = (
+        re.sub(r'<!--.*?-->|<interfaceWhiteList>.*?</interfaceWhiteList>|\s', '', path.read_text(), flags=re.DOTALL)
+        for path in (profile, transport.shared_file('config/fastdds.xml'))
+    )
+    assert local == everywhere
 
 
 @pytest.mark.parametrize('chosen', ['FASTDDS_BUILTIN_TRANSPORTS', 'FASTRTPS_DEFAULT_PROFILES_FILE'])

@@ -167,6 +167,15 @@ def test_weights_that_never_learned_the_sky_see_it_nowhere(tmp_path):
     assert (std < math.exp(SKY_LOG_STD) / 1.01 * depth).all()
 
 
+def test_layers_that_are_filled_in_are_the_same_each_time(tmp_path):
+    write_without(tmp_path, 'sky.')
+    before = torch.random.get_rng_state()
+    first, second = (load_checkpoint(tmp_path / 'net.safetensors')[0].state_dict() for _ in range(2))
+    assert any(first[name].any() for name in first if name.startswith('sky.'))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_weights_that_lack_only_some_of_the_later_layers_are_refused(tmp_path):
     write_without(tmp_path, 'decoder.3.blocks.1.')
     with pytest.raises(CheckpointError, match=r'2 tensors differ, .*blocks\.1'):

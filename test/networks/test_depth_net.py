@@ -181,6 +181,15 @@ def test_backbones_come_by_name_without_a_download(encoder, monkeypatch):
     assert not torch.allclose(first.log_depth, second.log_depth)
 
 
+@pytest.mark.parametrize('encoder', ['resnet18', 'dinov2_small'])
+def test_all_layers_of_backbones_that_are_trained_get_a_gradient(encoder):
+    """Several processes would wait for the others for ever."""
+    pytest.importorskip('transformers', reason='backbones need transformers')
+    backbone = create_encoder(encoder, SIZES['small'].widths[1:], pretrained=False).train()
+    sum(features.square().sum() for features in backbone(torch.rand(1, 3, 64, 96))).backward()
+    assert [name for name, value in backbone.named_parameters() if value.requires_grad and value.grad is None] == []
+
+
 @pytest.mark.parametrize(('encoder', 'finest'), [('efficientnet_lite0', 1), ('efficientnet_lite0_at_half_size', 2)])
 def test_an_encoder_at_half_size_sees_no_finer_than_two_pixels(encoder, finest):
     widths = SIZES['small'].widths[1:]

@@ -93,7 +93,7 @@ class Process:
     def shared_memory(self):
         """Files of DDS in shared memory that it uses: its own, and those of whom it talks to."""
         maps = Path(f'/proc/{self.popen.pid}/maps').read_text()
-        return [Path(name) for name in set(re.findall(r'/dev/shm/fastrtps_\S+', maps))]
+        return [Path(name) for name in set(re.findall(r'/dev/shm/fast(?:rtps|dds)_\S+', maps))]
 
     def interrupt(self, sent=signal.SIGINT):
         if self.popen.poll() is None:

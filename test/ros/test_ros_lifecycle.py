@@ -1,17 +1,26 @@
 """States, signals, parameters at the start, inputs that stop, QoS and transforms."""
 
+import contextlib
 import signal
+import threading
 import time
 
 import pytest
 
 pytest.importorskip('rclpy')
 
+import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_graph import cloud_message, next_domain
 from sensor_msgs.msg import Image
+
+from depth_ros.errors import SettingsError
+from depth_ros.ros import lifecycle
+from depth_ros.ros.parameters import NodeSettings
 
 NODE = 'depth_ros.nodes.depth_node'
 UP_TO = {
@@ -49,6 +58,56 @@ def change(peer, transition):
 
 def state(peer):
     return call(peer, GetState, 'get_state', GetState.Request()).current_state.label
+
+
+def test_what_cannot_be_taken_costs_no_more_than_itself():
+    context, got, ticks = rclpy.Context(), [], []
+    rclpy.init(context=context, domain_id=next_domain())
+    node = rclpy.create_node('listener', context=context)
+    node.create_subscription(Image, 'image', got.append, 10)
+    node.create_timer(0.02, lambda: ticks.append(1))
+    publisher = node.create_publisher(Image, 'image', 10)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    take, raised = executor._take_subscription, []
+
+    def take_or_raise(subscription):
+        if not raised:
+            raised.append(len(ticks))
+            raise RuntimeError('cannot be deserialised')
+        return take(subscription)
+
+    executor._take_subscription = take_or_raise
+
+    def spin():
+        with contextlib.suppress(ExternalShutdownException):
+            while context.ok():
+                lifecycle._spin_until_error(node, executor)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    end = time.monotonic() + 10
+    while len(got) < 3 and time.monotonic() < end:
+        publisher.publish(Image())
+        time.sleep(0.05)
+    rclpy.shutdown(context=context)
+    thread.join()
+    node.destroy_node()
+    assert raised
+    assert len(got) >= 3
+    assert len(ticks) > raised[0]
+
+
+def test_a_parameter_that_has_no_value_is_said_whatever_the_release(monkeypatch):
+    """Humble declares an empty list without a value, later releases raise."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=next_domain())
+    node = rclpy.create_node('depth', context=context)
+    monkeypatch.setattr(node, 'get_parameters_by_prefix', lambda prefix: {'transforms.static': Parameter('x')})
+    with pytest.raises(SettingsError, match='write an empty list as'):
+        NodeSettings(node)
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 @pytest.mark.parametrize('name', UP_TO)

@@ -85,6 +85,61 @@ def test_training_takes_the_rings_that_a_frame_names(tmp_path):
     np.testing.assert_array_equal(sample.ring, ring[sample.points.index])
 
 
+@pytest.fixture
+def frame(tmp_path):
+    """A frame with a right image and true disparity, and a function that changes its calibration."""
+    folder = tmp_path / 'data' / 'frame'
+    k = np.array([[50, 0, 30], [0, 50, 20], [0, 0, 1]])
+    write_frame(folder, jpeg(), k, np.eye(4), np.abs(POINTS) * [0.1, 0.1, 1.0, 1.0] + [0, 0, 3, 0])
+    (folder / 'right.jpg').write_bytes(jpeg())
+    cv2.imwrite(str(folder / 'gt_disp.png'), np.full((40, 60), 256, np.uint16))
+
+    def change(**entries):
+        (folder / 'calib.json').write_text(json.dumps(read_calibration(folder) | entries))
+        return folder
+
+    change(right_K=k.tolist(), left_from_right_baseline_m=0.5, drive_or_place='here')
+    assert len(read_frame(folder).points) > 0
+    return change
+
+
+@pytest.mark.parametrize(('entries', 'said'), [
+    ({'width': 30, 'height': 20}, 'is 60x40, the calibration is for 30x20; images must not be resized'),
+    ({'camera_from_lidar': (2 * np.eye(4)).tolist()}, 'camera_from_lidar is .* expected a rotation'),
+    ({'camera_from_lidar': np.diag([2, 2, 2, 1]).tolist()}, 'camera_from_lidar is .* expected a rotation'),
+    ({'camera_from_lidar': np.diag([1, 1, -1, 1]).tolist()}, 'camera_from_lidar is .* expected a rotation'),
+    ({'camera_from_lidar': np.full((4, 4), np.nan).tolist()}, 'camera_from_lidar is .* expected a rotation'),
+    ({'camera_from_lidar': np.eye(3).tolist()}, r'camera_from_lidar has shape \(3, 3\), expected \(4, 4\)'),
+    ({'camera_from_lidar': [1, 2, 3]}, r'camera_from_lidar has shape \(3,\), expected \(4, 4\)'),
+    ({'K': [[50, 0, 30]]}, r'frame: K has shape \(1, 3\), expected \(3, 3\) finite numbers'),
+    ({'K': 'abc'}, r'frame: calib\.json .*wrong: could not convert string'),
+    ({'right_K': [1]}, r'frame: right_K has shape \(1,\), expected \(3, 3\) finite numbers'),
+    ({'left_from_right_baseline_m': 'x'}, r'frame: calib\.json .*wrong'),
+])  # fmt: skip
+def test_training_refuses_the_frames_that_the_import_refuses(frame, tmp_path, entries, said):
+    folder = frame(**entries)
+    with pytest.raises(RecordingError, match=said):
+        read_frame(folder)
+    with pytest.raises(RecordingError, match=said):
+        import_frames([folder], tmp_path / 'bag')
+    assert not (tmp_path / 'bag').exists()
+
+
+@pytest.mark.parametrize(('entries', 'said'), [
+    ({'drive_or_place': 3}, 'drive_or_place of calib.json is 3, expected a text'),
+    ({'K': [[0, 0, 0], [0, 0, 0], [0, 0, 1]]}, 'frame: camera intrinsics are fx=0'),
+])  # fmt: skip
+def test_a_frame_that_cannot_be_learnt_from_is_named(frame, entries, said):
+    with pytest.raises(RecordingError, match=said):
+        read_frame(frame(**entries))
+
+
+def test_a_rotation_may_be_as_exact_as_it_was_printed(frame):
+    rotation = cv2.Rodrigues(np.array([0.1, -0.7, 0.3]))[0].round(4)
+    matrix = np.block([[rotation, np.array([[0.1], [0.2], [0.3]])], [0, 0, 0, 1]])
+    read_frame(frame(camera_from_lidar=matrix.tolist()))
+
+
 def test_what_is_there_stays_and_what_cannot_be_read_leaves_nothing(clones, tmp_path):
     out = tmp_path / 'out'
     (out / 'tri_dgp').mkdir(parents=True)

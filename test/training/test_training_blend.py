@@ -360,6 +360,16 @@ def test_recordings_without_lidar_or_with_the_name_of_an_own_one_are_not_left_ou
     assert leave_out(tmp_path / 'a', tmp_path / 'fewer', {'drive_1', 'drive_2', 'drive_3'}) == []
 
 
+def test_a_camera_may_begin_before_the_lidar(tmp_path):
+    with SampleWriter(tmp_path / 'a') as writer:
+        for number in range(12):
+            for image in range(4):
+                writer.add(scene(10 * number + image, image > 0, f'drive_{number}'))
+    assert leave_out(tmp_path / 'a', tmp_path / 'few', ()) == ['drive_0', 'drive_11']
+    few = SampleFolder(tmp_path / 'few')
+    assert {name: len(group) for name, group in few.groups.items()} == {'drive_0': 3, 'drive_11': 3}
+
+
 def test_what_was_left_out_stays_so(tmp_path):
     write_drives(tmp_path / 'a', 4)
     write_drives(tmp_path / 'b', 30)

@@ -195,6 +195,16 @@ def test_large_images_are_seen_at_their_own_size_where_a_view_may_show_less_of_t
     assert 0.94 * largest < max(zooms) < 1.01 * largest
 
 
+def test_a_view_beside_all_that_a_fisheye_shows_has_no_directions():
+    camera = Camera(1280, 960, 250.0, 250.0, 639.5, 479.5, '', 'equidistant', np.zeros(4))
+    image = np.full((960, 1280, 3), 90, np.uint8)
+    sample = Sample('f', 'f', image, camera, empty_points(), np.zeros(0, np.int16))
+    settings = ViewSettings(max_zoom=3.0, min_share=0.2)
+    seen = [make_view(sample, (224, 480), settings, np.random.default_rng(seed)).input.rays for seed in range(60)]
+    assert all(np.isfinite(rays).all() for rays in seen)
+    assert any((rays == rays[0, 0]).all() for rays in seen)
+
+
 def test_flipped_views_look_the_other_way():
     sample = scene(5)
     settings = dataclasses.replace(STILL, flip=1.0, min_zoom=1.0, max_zoom=1.0)

@@ -1,5 +1,6 @@
 """The experiment learns from what each cell is to have and no more, goes on where it stopped, says what it found."""
 
+import dataclasses
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from depth_ros.bags.kitti_odometry import import_kitti_odometry
 from depth_ros.types import Camera
 from depth_ros_training.cli.main import main
 from depth_ros_training.data.store import SampleFolder
+from depth_ros_training.engine.validation import Cases
 from depth_ros_training.experiments import semi_supervised as experiment
 from depth_ros_training.experiments.cells import Cell
 from depth_ros_training.experiments.semi_supervised import (
@@ -25,11 +27,11 @@ from depth_ros_training.experiments.semi_supervised import (
     make_cells,
     more_stereo,
     run_cell,
-    shrunk,
     store_arm,
     store_more_stereo,
     training_samples,
 )
+from depth_ros_training.experiments.small_samples import shrunk
 from depth_ros_training.experiments.table import claims, markdown
 
 BASELINE = 0.05
@@ -373,6 +375,16 @@ def test_the_command_fills_the_grid_piece_by_piece(frames, tmp_path, capsys):
     assert 'holds an experiment that differs in num_seeds' in capsys.readouterr().err
     assert main([*command, '--cells', 'nothing']) == 2
     assert 'fits none of 16 cells' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('mode', ['supervised', 'semi'])
+def test_cells_of_exact_data_learn_from_lidar_and_are_judged_by_it(stored, mode):
+    exact = [dataclasses.replace(sample, exact=True) for sample in stored]
+    samples = training_samples(exact, facts(mode, lidar=100))
+    assert not any(sample.exact for sample in samples)
+    cases = list(Cases(samples, [2]))
+    assert cases
+    assert all(len(case.judging) for case in cases)
 
 
 def test_samples_of_a_dataset_that_changed_are_made_anew(frames, tmp_path):

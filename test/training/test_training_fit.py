@@ -23,11 +23,8 @@ from training_scenes import scene, write_scenes
 
 from depth_ros.errors import DepthRosError, SettingsError, TrainingError
 from depth_ros.estimators.network import NetworkEstimator
-from depth_ros.estimators.registry import create_estimator
 from depth_ros.networks.checkpoint import load_checkpoint, save_checkpoint
 from depth_ros.networks.depth_net import DepthNet
-from depth_ros.settings import Settings
-from depth_ros_training.cli import score_command
 from depth_ros_training.cli.fit_command import change
 from depth_ros_training.cli.main import main
 from depth_ros_training.data.datasets import ViewDataset, read_data
@@ -44,6 +41,11 @@ ENVIRONMENT = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_T
 def scores_in(path):
     with open(path, newline='') as file:
         return [row['val/score'] for row in csv.DictReader(file) if row['val/score']]
+
+
+def steps_in(path):
+    with open(path, newline='') as file:
+        return {int(row['step']) for row in csv.DictReader(file)}
 
 
 def test_it_overfits_two_scenes(data):
@@ -94,6 +96,44 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, steps, taught)
     scores = [scores_in(data / name / 'log/metrics.csv') for name in ('whole', 'parts')]
     assert scores[0] == scores[1]
     assert len(scores[0]) == -(-steps // 3)
+    steps_of = [steps_in(data / name / 'log/metrics.csv') for name in ('whole', 'parts')]
+    assert steps_of[0] == steps_of[1]
+    assert max(steps_of[0]) == steps - 1
+
+
+def test_states_of_a_run_that_is_interrupted_often_do_not_pile_up(data):
+    class Interrupted(SupervisedSystem):
+        stop = 0
+
+        def training_step(self, batch, index):
+            if self.global_step == self.stop:
+                raise KeyboardInterrupt
+            return super().training_step(batch, index)
+
+    for stop in (4, 7, 10, 13):
+        Interrupted.stop = stop
+        with pytest.raises(KeyboardInterrupt):
+            fit(Interrupted, settings_of(data, run__steps=15), data, data / 'out', progress=False)
+    assert len(list((data / 'out' / 'state').iterdir())) <= 2
+
+
+def test_a_network_to_start_from_is_not_asked_to_be_another(data):
+    fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'first', progress=False)
+    start = {'network__start': str(data / 'first/last.safetensors'), 'run__steps': 3}
+    with pytest.raises(SettingsError, match=r"network.size is 'base', and network.start a network with 'small'"):
+        fit(SupervisedSystem, settings_of(data, **start, network__size='base'), data, data / 'out', progress=False)
+    with pytest.raises(SettingsError, match=r"network.encoder is 'resnet18', and network.start .* 'conv'"):
+        fit(SupervisedSystem, settings_of(data, **start, network__encoder='resnet18'), data, data / 'out', False)
+    assert not (data / 'out').exists()
+
+
+def test_cases_without_lidar_alone_say_nothing_of_the_score(data):
+    sample = scene(0)
+    with SampleWriter(data / 'one_ring') as writer:
+        writer.add(dataclasses.replace(sample, ring=np.zeros_like(sample.ring)))
+    settings = settings_of(data, data__validation=['1 samples one_ring'])
+    with pytest.raises(SettingsError, match='in 0 cases, are too few'):
+        fit(SupervisedSystem, settings, data, data / 'out', progress=False)
 
 
 @pytest.mark.parametrize(
@@ -325,98 +365,6 @@ def test_training_without_validation_is_refused(data):
         fit(SupervisedSystem, settings_of(data, data__validation=[]), data, data / 'out', progress=False)
 
 
-def test_checkpoints_are_scored_beside_classical_methods(data, capsys):
-    fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'out', progress=False)
-    best = str(data / 'out/best.safetensors')
-    assert (
-        main(['score', best, '--config', str(data / 'config.yaml'), '--data', str(data), '--thinning', '4', '0']) == 0
-    )
-    lines = capsys.readouterr().out.splitlines()
-    rows = {(line.split()[0], line.split()[1]): [float(word) for word in line.split()[2:]] for line in lines[2:]}
-    assert set(rows) == {('1/4', 'linear'), ('1/4', 'classical'), ('1/4', best), ('none', best)}
-    figures = json.loads((data / 'out/best.json').read_text())
-    assert rows['1/4', best][0] == pytest.approx(figures['mae_4'], rel=0.05)
-
-
-def test_scores_are_by_true_depth_where_that_is_asked_for(data, capsys, monkeypatch):
-    """With all rings given no point is withheld; the truth is another than that of the points, and partly unknown."""
-    sample = SampleFolder(data / 'scenes')[0]
-    truth = np.full(sample.camera.shape, 10, np.float32)
-    truth[::2], truth[1] = np.nan, 81
-    samples = [dataclasses.replace(sample, truth=truth)]
-    monkeypatch.setattr(score_command, 'read_data', lambda settings, folder: ([], samples, []))
-    command = ['score', '--config', str(data / 'config.yaml'), '--methods', 'linear', '--thinning', '1', '--truth']
-    assert main(command) == 0
-    line = capsys.readouterr().out.splitlines()[-1].split()
-    (case,) = Cases(samples, [1])
-    depth, _ = create_estimator(Settings(), 'linear').estimate(samples[0].frame(), case.given)
-    assert line[:2] == ['1/1', 'linear']
-    assert float(line[2]) == pytest.approx(np.nanmean(np.abs(depth - 10)[3::2]), abs=1e-3)
-    samples[0] = sample
-    assert main(command) == 2
-    assert 'no image with lidar has true depth' in capsys.readouterr().err
-
-
-def test_true_depth_is_scored_by_points_where_that_is_asked_for(data, capsys, monkeypatch):
-    sample = SampleFolder(data / 'scenes')[0]
-    truth = np.full(sample.camera.shape, 10, np.float32)
-    truth[::2] = np.nan
-    monkeypatch.setattr(
-        score_command, 'read_data', lambda settings, folder: ([], [dataclasses.replace(sample, truth=truth)], [])
-    )
-    command = ['score', '--config', str(data / 'config.yaml'), '--methods', 'linear', '--perfect', '--thinning', '0.8']
-    assert main(command) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if '80 %' in line]
-    rows = {' '.join(words[2:-5]): words[-5:] for words in lines}
-    (case,) = Cases([sample], [0.8])
-    assert len(case.given) == pytest.approx(4 * len(case.withheld), rel=0.2)
-    depth, _ = create_estimator(Settings(), 'linear').estimate(sample.frame(), case.given)
-    at, points = (case.withheld.row, case.withheld.column), case.withheld.depth
-    known = np.isfinite(depth[at]) & np.isfinite(truth[at]) & (points <= 80)
-    assert rows['true depth'][3:] == ['nan', 'nan']
-    assert float(rows['true depth'][0]) == pytest.approx(np.abs(points - 10)[known].mean(), abs=1e-3)
-    assert float(rows['linear'][0]) == pytest.approx(np.abs(points - depth[at])[known].mean(), abs=1e-3)
-
-
-@pytest.mark.parametrize('thinning', ['-1', '1.5', 'nan', 'inf'])
-def test_a_thinning_that_means_nothing_is_refused(thinning, capsys):
-    with pytest.raises(SystemExit, match='2'):
-        main(['score', '--config', 'config.yaml', '--thinning', thinning])
-    assert 'expected 0, a share of the points below 1, or a whole number' in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ('options', 'said'),
-    [
-        (['--thinning', '1'], 'judge by --truth'),
-        (['--thinning', '0', '--methods', 'linear'], 'no method here does without'),
-        (['--frames', 'splits.json', 'none', '--data', '.'], '--data goes with --config'),
-        (['--frames', 'splits.json', 'none'], 'no image to score'),
-    ],
-)
-def test_what_leaves_nothing_to_score_is_refused(data, capsys, options, said):
-    (data / 'splits.json').write_text('{"none": []}')
-    options = [str(data / 'splits.json') if word == 'splits.json' else word for word in options]
-    where = [] if '--frames' in options else ['--config', str(data / 'config.yaml'), '--data', str(data)]
-    assert main(['score', *where, *options]) == 2
-    assert said in capsys.readouterr().err
-
-
-def test_a_thinning_that_leaves_no_ring_says_so(data, capsys):
-    words = ['score', '--config', str(data / 'config.yaml'), '--data', str(data), '--methods', 'linear']
-    assert main([*words, '--thinning', '4', '1000']) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert 'judge by' not in lines[-2]
-    assert lines[-1].split()[:2] == ['1/1000', 'linear']
-    assert 'no point that all methods cover is left to judge by' in lines[-1]
-
-
-def test_a_score_without_images_is_refused(capsys):
-    with pytest.raises(SystemExit, match='2'):
-        main(['score', 'best.safetensors'])
-    assert 'one of the arguments --config --frames is required' in capsys.readouterr().err
-
-
 def test_a_killed_process_of_the_loader_is_one_clear_line(data, monkeypatch):
     own = os.getpid()
 
@@ -461,6 +409,15 @@ def test_the_stages_of_make_weights_start_from_what_those_before_them_write():
             assert words[2] in written
             written.add(words[words.index('--out') + 1])
     assert 'depth_net_small.onnx' in written
+
+
+@pytest.mark.parametrize('value', ['2024-13-45', '[1', '{a: ['])
+def test_a_setting_that_is_no_yaml_gets_one_line(data, capsys, value):
+    words = ['fit', '--config', str(data / 'config.yaml'), '--data', str(data), '--out', str(data / 'out')]
+    assert main([*words, '--set', f'run.steps={value}']) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count('\n') == 1
+    assert 'is no YAML' in captured.err
 
 
 def test_the_command_says_in_one_line_what_is_wrong(data, capsys):

@@ -67,6 +67,9 @@ def test_the_sky_is_learned_and_nothing_else_changes(data):
         assert found[~sky].mean() < 0.1
     with pytest.raises(SettingsError, match=r"optimizer\.only names 'skies'"):
         fit(SupervisedSystem, settings_of(data, optimizer__only=['skies']), data, data / 'other', progress=False)
+    settings = settings_of(data, optimizer__only=['sky'], loss__sky=0.0)
+    with pytest.raises(SettingsError, match='nothing would be trained'):
+        fit(SupervisedSystem, settings, data, data / 'other', progress=False)
 
 
 TEACHING = {

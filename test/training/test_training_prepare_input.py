@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from depth_ros.errors import MissingDependencyError, RecordingError
 from depth_ros_training.cli.main import main
+from depth_ros_training.data import prepare as prepare_module
 from depth_ros_training.data.dataset import DatasetFolder, read_index
 from depth_ros_training.data.datasets import read_source
 
@@ -184,8 +186,113 @@ def test_what_is_there_is_not_overwritten(bag, prepared, tmp_path, capsys):
 
 
 @pytest.fixture
+def dataset_of_two(bag, tmp_path):
+    """A finished dataset of two recordings, and the arguments that made it."""
+    other = rewrite(bag, tmp_path / 'other')
+    arguments = [str(bag), str(other), '--out', str(tmp_path / 'dataset'), '--jobs', '1', '--split', 'time']
+    assert main(['prepare', *arguments, '--gap', '0.15']) == 0
+    return tmp_path / 'dataset', arguments
+
+
+def test_beginning_anew_takes_away_no_more_than_the_dataset(dataset_of_two, capsys):
+    out, (_, other, *arguments) = dataset_of_two
+    assert main(['inspect', str(out)]) == 0
+    old = out / 'drive' / 'image_02' / 'data' / 'old.jpg'
+    mine = out / 'notes.txt', out / 'drive' / 'notes.txt', out / 'mine' / 'poses.txt'
+    for path in (old, *mine):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('mine')
+    assert main(['prepare', other, *arguments, '--gap', '0.15', '--overwrite']) == 0
+    assert {path.read_text() for path in mine} == {'mine'}
+    left = ['drive', 'index.jsonl', 'mine', 'notes.txt', 'other', 'parts']
+    assert sorted(path.name for path in out.iterdir()) == left
+    assert [path.name for path in (out / 'drive').iterdir()] == ['notes.txt']
+    assert list(read_index(out).head['recordings']) == ['other']
+
+
+def test_beginning_anew_leaves_nothing_of_a_dataset(copied):
+    assert main(['inspect', str(copied)]) == 0
+    prepare_module._remove(copied)
+    assert not list(copied.iterdir())
+
+
+def test_a_folder_with_parts_of_something_else_is_no_dataset(bag, tmp_path, capsys):
+    (tmp_path / 'car' / 'parts').mkdir(parents=True)
+    (tmp_path / 'car' / 'parts' / 'wheel.txt').write_text('mine')
+    assert main(['prepare', str(bag), '--out', str(tmp_path / 'car'), '--jobs', '1', '--overwrite']) == 2
+    assert 'no dataset' in capsys.readouterr().err
+    assert (tmp_path / 'car' / 'parts' / 'wheel.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('more', [[], ['--overwrite']])
+def test_bags_and_the_dataset_do_not_lie_in_each_other(bag, copied, capsys, more):
+    inner = shutil.copytree(bag, copied / 'bags' / 'inner')
+    (copied.parent / 'link').symlink_to(copied)
+    there = sorted(copied.rglob('*'))
+    for out in (copied, copied.parent / 'link', inner, inner / 'dataset'):
+        assert main(['prepare', str(inner), '--out', str(out), '--jobs', '1', '--split', 'time', *more]) == 2
+        assert 'which must stay' in capsys.readouterr().err
+        assert sorted(copied.rglob('*')) == there
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['--split', 'recording'], '1 recordings cannot be divided into 3 parts'),
+    (['--gap', '100'], 'no frame is left for train'),
+    (['--gap', 'nan'], 'gap is nan s, expected a number'),
+    (['--gap', 'inf'], 'gap is inf s, expected a number'),
+])  # fmt: skip
+def test_a_split_that_is_impossible_is_refused_before_the_work(bag, tmp_path, capsys, monkeypatch, arguments, said):
+    monkeypatch.setattr(prepare_module, '_run', lambda *given: pytest.fail('the work began'))
+    assert said in refused(capsys, tmp_path / 'dataset', bag, *arguments)
+
+
+def test_a_split_that_proves_impossible_costs_no_work(bag, tmp_path, capsys):
+    out = tmp_path / 'dataset'
+    arguments = ['prepare', str(bag), '--out', str(out), '--jobs', '1', '--split', 'time']
+    assert main([*arguments, '--gap', '0.8']) == 2
+    assert 'no frame is left' in capsys.readouterr().err
+    assert not (out / 'index.jsonl').exists()
+    assert main([*arguments, '--gap', '0.15']) == 0
+    assert '; 12 images were done already' in capsys.readouterr().out
+
+
+def test_what_is_refused_leaves_the_dataset_as_it_was(dataset_of_two, tmp_path, capsys, monkeypatch):
+    out, (drive, other, *arguments) = dataset_of_two
+    before = (out / 'index.jsonl').read_bytes()
+    homonym = rewrite(Path(drive), tmp_path / 'elsewhere' / 'drive', without('/truth'))
+    for given, said in (
+        ([str(homonym), *arguments], "another recording named 'drive'"),
+        ([drive, other, *arguments[:-2], '--split', 'recording'], '2 recordings cannot be divided into 3 parts'),
+        ([drive, other, *arguments, '--gap', '0.8'], 'no frame is left for'),
+        ([drive, other, *arguments, '--gap', '100', '--overwrite'], 'no frame is left for'),
+    ):
+        assert main(['prepare', *given]) == 2
+        assert said in capsys.readouterr().err
+        assert (out / 'index.jsonl').read_bytes() == before
+        assert main(['inspect', str(out), '--no-sheet', '--check']) == 0
+    third = rewrite(Path(drive), tmp_path / 'third')
+
+    def interrupt(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, '_run', interrupt)
+        assert main(['prepare', str(third), *arguments, '--gap', '0.15']) == 130
+    assert (out / 'index.jsonl').read_bytes() == before
+    assert main(['prepare', str(third), *arguments, '--gap', '0.15']) == 0
+    assert list(read_index(out).head['recordings']) == ['drive', 'other', 'third']
+
+
+@pytest.fixture
 def copied(prepared, tmp_path):
     return shutil.copytree(prepared, tmp_path / 'copied')
+
+
+def test_a_recording_of_which_nothing_was_written_down_is_none(bag, copied):
+    (copied / 'parts' / 'other').mkdir()
+    arguments = ['--jobs', '1', '--split', 'time', '--gap', '0.15']
+    assert main(['prepare', str(bag), '--out', str(copied), *arguments]) == 0
+    assert list(read_index(copied).head['recordings']) == ['drive']
 
 
 def test_missing_and_damaged_files_are_named(copied, capsys):
@@ -204,6 +311,36 @@ def test_missing_and_damaged_files_are_named(copied, capsys):
     image.write_bytes(b'nothing')
     with pytest.raises(RecordingError, match=image.name):
         DatasetFolder(copied)[3]
+
+
+@pytest.mark.parametrize('kind', ['truth', 'proj_depth/velodyne_raw'])
+def test_checking_reads_what_samples_are_not_made_of(copied, capsys, kind):
+    path = sorted((copied / 'drive' / kind / 'image_02').iterdir())[3]
+    path.write_bytes(path.read_bytes()[:20])
+    assert main(['inspect', str(copied), '--no-sheet', '--check']) == 2
+    assert path.name in capsys.readouterr().err
+
+
+def test_a_sheet_takes_the_place_of_nothing_else(copied, tmp_path, capsys):
+    note, raw = tmp_path / 'note.png', next((copied / 'drive' / 'proj_depth' / 'groundtruth').rglob('*.png'))
+    note.write_text('mine')
+    content = raw.read_bytes()
+    for words, said in (
+        (['--sheet', tmp_path / 'sheet.xyz'], 'expected a name that ends in .png'),
+        (['--sheet', note], 'is there already'),
+        (['--sheet', raw, '--overwrite'], 'which must stay'),
+        (['--overwrite'], 'name it with --sheet'),
+    ):
+        assert main(['inspect', str(copied), *map(str, words)]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit, match='2'):
+        main(['inspect', str(copied), '--no-sheet', '--sheet', str(note)])
+    assert (note.read_text(), raw.read_bytes()) == ('mine', content)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['copied', 'note.png']
+    assert main(['inspect', str(copied), '--sheet', str(note), '--overwrite']) == 0
+    assert cv2.imread(str(note)) is not None
+    for _ in range(2):
+        assert main(['inspect', str(copied)]) == 0
 
 
 def test_what_is_lost_is_made_anew(bag, prepared, tmp_path, capsys):

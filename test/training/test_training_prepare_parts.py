@@ -111,6 +111,14 @@ def test_a_long_recording_does_not_take_all_from_training(names):
     assert counts == {'train': 1200, 'val': 200, 'test': 400}
 
 
+@pytest.mark.parametrize('counts', [(100, 10, 10), (600, 60, 60), (300, 30, 40), (1000, 50, 50, 50)])
+def test_a_long_recording_and_short_ones_leave_something_for_every_part(counts):
+    recordings = {f'r{number}': frames_of(count) for number, count in enumerate(counts)}
+    assign_splits(recordings, SplitOptions())
+    assert {frame['split'] for frames in recordings.values() for frame in frames} == {'train', 'val', 'test'}
+    assert {frame['split'] for frame in recordings['r0']} == {'train'}
+
+
 def grid_points(u, v, depth):
     u, v, depth = (np.asarray(values, np.float32).ravel() for values in np.broadcast_arrays(u, v, depth))
     return ProjectedPoints(u, v, depth, np.arange(len(u), dtype=np.int32), np.zeros((len(u), 2), np.float32))

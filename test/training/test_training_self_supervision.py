@@ -412,3 +412,10 @@ def test_source_images_that_make_no_sense_are_refused(changes, message):
     }
     with pytest.raises(ShapeError, match=message):
         SourceImage(**{**parts, **changes})
+
+
+def test_an_image_of_one_row_has_a_gradient():
+    pixels = torch.tensor([[[[0.5, 0.0], [1.5, 0.2]]]], requires_grad=True)
+    values, _ = sample(torch.rand(1, 3, 1, 4), pixels)
+    values.sum().backward()
+    assert torch.isfinite(pixels.grad).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ _NUM_OWN_IMAGES, _NUM_REPLAY_IMAGES = 8, 60
 _REPLAY_SHARE = 10  # one of so many recordings of replay is not trained on,
 _MIN_REPLAY = 4  # from so many on: of fewer, each is a large part of what is known
 _MAX_REPLAY = 12
+_NUM_LOOKS = 5  # at a recording, for lidar
 _BANDS = 64  # of rows, in the place of rings
 
 
@@ -72,18 +73,25 @@ def leave_out(replay: Path, folder: Path, own: Collection[str]) -> list[str]:
         return list(SampleFolder(folder).groups)
     opened = open_replay(replay)
     groups = opened.groups
-    able = [name for name, group in groups.items() if name not in own and len(group[0].points)]
+    seen = {name: _with_lidar(group) for name, group in groups.items() if name not in own}
+    able = [name for name, place in seen.items() if place is not None]
     if len(able) < _MIN_REPLAY:
         return []
     count = min(-(-len(able) // _REPLAY_SHARE), _MAX_REPLAY)
     chosen = [able[place] for place in evenly(len(able), count)]
-    # At least one of each; the first one is known to have lidar.
     each = _NUM_REPLAY_IMAGES // count
     with SampleWriter(folder) as writer:
         for name in chosen:
-            for place in evenly(len(groups[name]), each):
-                writer.add(_judging(groups[name][place]))
+            samples = [groups[name][place] for place in evenly(len(groups[name]), each)]
+            # At least one of each.
+            for sample in [sample for sample in samples if len(sample.points)] or [groups[name][seen[name]]]:
+                writer.add(_judging(sample))
     return chosen
+
+
+def _with_lidar(group: Sequence[Sample]) -> int | None:
+    """Place of an image with lidar, if one of some has any; a camera may have begun long before the lidar."""
+    return next((place for place in evenly(len(group), _NUM_LOOKS) if len(group[place].points)), None)
 
 
 def _is_whole(folder: Path) -> bool:

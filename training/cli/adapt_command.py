@@ -112,7 +112,9 @@ def run(arguments: argparse.Namespace) -> None:
     print(result.verdict.text)
     print(f'use it:     estimator.checkpoint: {result.checkpoint.resolve()}')
     onnx = result.checkpoint.with_suffix('.onnx')
-    print(f'no torch?   depth_ros export {result.checkpoint} --out {onnx}, and estimator.checkpoint: {onnx.resolve()}')
+    again = ' --overwrite' if onnx.exists() else ''
+    print(f'no torch?   depth_ros export {result.checkpoint} --out {onnx}{again}')
+    print(f'            and estimator.checkpoint: {onnx.resolve()}')
 
 
 class _Stages:

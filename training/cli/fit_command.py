@@ -42,5 +42,5 @@ def change(text: str) -> tuple[str, object]:
         raise SettingsError(f'--set is {text!r}, expected GROUP.FIELD=VALUE')
     try:
         return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # also what Python says of dates that are none
         raise SettingsError(f'--set is {text!r}: the value is no YAML') from error

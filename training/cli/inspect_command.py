@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from depth_ros.errors import RecordingError
-from depth_ros_training.data.contact_sheet import write_contact_sheet
-from depth_ros_training.data.dataset import DatasetFolder, Index, lost_files
+from depth_ros.errors import RecordingError, SettingsError
+from depth_ros.files import check_file
+from depth_ros_training.data.contact_sheet import SHEET, write_contact_sheet
+from depth_ros_training.data.dataset import DatasetFolder, Index, lost_files, read_depth
 
 _MEANING = 'L lidar, U no lidar, P stereo partner, T neighbours in time with motion'
 
@@ -20,23 +21,43 @@ _MEANING = 'L lidar, U no lidar, P stereo partner, T neighbours in time with mot
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('dataset', type=Path, metavar='DATASET', help='folder that `depth_ros_training prepare` wrote')
-    parser.add_argument(
-        '--sheet', type=Path, metavar='PNG', help='where the contact sheet goes (default: contact_sheet.png in DATASET)'
+    sheet = parser.add_mutually_exclusive_group()
+    sheet.add_argument(
+        '--sheet', type=Path, metavar='PNG', help=f'where the contact sheet goes (default: {SHEET} in DATASET)'
     )
-    parser.add_argument('--no-sheet', action='store_true', help='draw none')
+    sheet.add_argument('--no-sheet', action='store_true', help='draw none')
+    parser.add_argument('--overwrite', action='store_true', help='replace the file that --sheet names')
     parser.add_argument('--check', action='store_true', help='read every file, not only look whether it is there')
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print what is there, and draw."""
+    """Print what is there, and draw.
+
+    Raises:
+        SettingsError: the sheet is to be no PNG, or there is none to replace.
+        RecordingError: a file of the dataset is missing or damaged.
+        OutputError: the sheet cannot be written, or must not be where it is to go.
+    """
     dataset = DatasetFolder(arguments.dataset)
+    _check_sheet(arguments, dataset)
     _check(dataset, arguments.check)
     for line in describe(dataset.index):
         print(line)
     if not arguments.no_sheet:
-        sheet = arguments.sheet or arguments.dataset / 'contact_sheet.png'
+        sheet = arguments.sheet or arguments.dataset / SHEET
         write_contact_sheet(dataset, sheet)
         print(f'\ncontact sheet: {sheet}')
+
+
+def _check_sheet(arguments: argparse.Namespace, dataset: DatasetFolder) -> None:
+    if arguments.sheet is None:
+        if arguments.overwrite:
+            raise SettingsError('--overwrite replaces a picture; name it with --sheet')
+        return
+    if arguments.sheet.suffix.lower() != '.png':
+        raise SettingsError(f'--sheet is {str(arguments.sheet)!r}, expected a name that ends in .png')
+    recordings = [dataset.index.folder / name for name in dataset.index.head['recordings']]
+    check_file(arguments.sheet, arguments.overwrite, recordings)
 
 
 def _check(dataset: DatasetFolder, read: bool) -> None:
@@ -48,8 +69,10 @@ def _check(dataset: DatasetFolder, read: bool) -> None:
         )
     if read:
         for number in range(len(dataset)):
-            # Reads everything but the exact depth, which only simulated recordings have.
-            _ = dataset[number]
+            sample, entry = dataset[number], dataset.entry(number)
+            for name in ('velodyne_raw', 'truth'):  # which samples are not made of
+                if name in entry:
+                    read_depth(dataset.index.folder / entry[name], sample.camera.shape)
 
 
 def describe(index: Index) -> Iterator[str]:

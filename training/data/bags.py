@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from depth_ros.geometry.projection import concatenate
 from depth_ros.pipeline import DepthPipeline
 from depth_ros.settings import Settings
 from depth_ros.types import Frame
+from depth_ros_training.data.plan import check_every
 from depth_ros_training.data.sample import Sample, empty_points, rings_of
 
 
@@ -52,34 +53,45 @@ class _SamplePipeline(DepthPipeline):
         )
 
 
-def read_bag(path: Path, every: int = 1, settings: Settings = Settings()) -> Iterator[Sample]:  # noqa: B008 (frozen)
+def read_bag(
+    path: Path,
+    every: int = 1,
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    name: str = '',
+    count: Callable[[int], None] = lambda number: None,
+) -> Iterator[Sample]:
     """Read a bag as samples.
 
     Args:
         path: a bag that ``depth_ros inspect`` understands; the topic ``/truth/depth``, if there, is the true depth.
         every: only every n-th image.
         settings: of the pipeline.
+        name: of the recording; '' = that of the bag.
+        count: called with 1 for every image that is done.
 
     Yields:
         Samples, in the order of the images; images that are refused (no lidar within reach, say) are left out.
 
     Raises:
         BagError: the bag cannot be read, or no image makes a sample.
+        SettingsError: ``every`` is less than 1.
     """
     path = Path(path)
+    check_every(every)
     truth = TrueDepth(path)
     refused: Counter[str] = Counter()
-    count = 0
+    num_samples = 0
     try:
         with Recording(path, settings=settings) as recording:
-            pipeline = _SamplePipeline(settings, recording, path.stem, truth)
+            pipeline = _SamplePipeline(settings, recording, name or path.stem, truth)
             for answer in replay(recording.events(), pipeline, ReplayCounts(), every, bounded=False):
+                count(1)
                 if isinstance(answer, FrameRefused):
                     refused[answer.reason] += 1
                     continue
-                count += 1
+                num_samples += 1
                 yield answer
     finally:
         truth.close()
-    if not count:
+    if not num_samples:
         raise BagError(f'no image of {str(path)!r} makes a sample: {dict(refused) or "there is none"}')

@@ -13,6 +13,7 @@ from depth_ros.files import whole_file
 from depth_ros_training.data.dataset import DatasetFolder, read_depth
 from depth_ros_training.data.splits import evenly
 
+SHEET = 'contact_sheet.png'  # in the folder of the dataset, where no other place is named
 _TILE_WIDTH = 520  # pixels
 _BAR = 22
 _DIMMED = 0.55

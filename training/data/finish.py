@@ -50,8 +50,8 @@ def finish(
     frames: dict[str, list[dict[str, Any]]] = {}
     warnings: list[str] = []
     reasons: list[str] = []
-    for folder in sorted(path for path in (out / PARTS).iterdir() if path.is_dir()):
-        facts = json.loads((folder / 'recording.json').read_text(encoding='utf-8'))
+    for path in sorted((out / PARTS).glob('*/recording.json')):
+        folder, facts = path.parent, json.loads(path.read_text(encoding='utf-8'))
         entry, found, problems, reason = _merge(folder, facts)
         warnings += [f'{folder.name}: {problem}' for problem in problems]
         if reason:

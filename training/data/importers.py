@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from depth_ros.bags.frames import frame_camera, read_calibration, read_points, read_split, read_true_depth
-from depth_ros.errors import RecordingError
+from depth_ros.bags.frames import frame_camera, lidar_pose, read_calibration, read_points, read_split, read_true_depth
+from depth_ros.errors import DepthRosError, RecordingError
 from depth_ros.geometry.motion import PointMotion
 from depth_ros.geometry.projection import project
 from depth_ros.settings import ProjectionSettings
@@ -37,40 +37,53 @@ def read_frame(folder: Path, projection: ProjectionSettings = ProjectionSettings
         The sample, named after its folder.
 
     Raises:
-        RecordingError: a file is missing or damaged, or the calibration lacks something.
+        RecordingError: a file is missing or damaged, or the calibration lacks something or is of another image.
     """
     folder = Path(folder)
     calibration = read_calibration(folder)
     image = _read_image(folder / 'image.jpg', _COLOR)[:, :, ::-1]
+    height, width = image.shape[:2]
+    size = calibration.get('width', width), calibration.get('height', height)
+    if size != (width, height):
+        raise RecordingError(
+            f'{folder}: image.jpg is {width}x{height}, the calibration is for {size[0]}x{size[1]}; images must not be '
+            'resized'
+        )
     try:
-        camera = _camera(calibration, image.shape[:2])
+        camera = _camera(folder, calibration, image.shape[:2])
         if (folder / 'points.npz').exists():
             return _lidar_frame(folder, calibration, np.ascontiguousarray(image), camera, projection)
         return _dense_frame(folder, calibration, np.ascontiguousarray(image), camera)
-    except (KeyError, TypeError) as error:
+    except RecordingError:
+        raise
+    except DepthRosError as error:
+        raise RecordingError(f'{folder}: {error}') from error
+    except KeyError as error:
         raise RecordingError(f'{folder}: calib.json lacks {error}') from error
+    except (TypeError, ValueError) as error:
+        raise RecordingError(f'{folder}: calib.json is wrong: {error}') from error
 
 
-def _camera(calibration: dict[str, Any], shape: tuple[int, int]) -> Camera:
+def _camera(folder: Path, calibration: dict[str, Any], shape: tuple[int, int]) -> Camera:
     height, width = shape
     if calibration.get('K') is None:
         focal = _ASSUMED_FOCAL * max(shape)
         return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
-    return frame_camera(calibration, shape)
+    return frame_camera(folder, calibration, shape)
 
 
 def _lidar_frame(
     folder: Path, calibration: dict[str, Any], image: np.ndarray, camera: Camera, projection: ProjectionSettings
 ) -> Sample:
     xyz, _, known = read_points(folder)
-    camera_from_lidar = np.asarray(calibration['camera_from_lidar'], dtype=np.float64)
+    camera_from_lidar = lidar_pose(folder, calibration)
     motion = PointMotion(camera_from_lidar[None, :3], 0, 1, 'assumed_static')
     scan = LidarScan(1, xyz, 'lidar', ring=known)
     points = project(scan, motion, camera, projection.min_depth, projection.max_depth)
     truth = read_true_depth(folder, calibration, camera.fx)
     return Sample(
         _name(folder),
-        _drive(calibration['drive_or_place']),
+        _drive(folder, calibration['drive_or_place']),
         image,
         camera,
         points,
@@ -85,9 +98,9 @@ def _right_image(folder: Path, calibration: dict[str, Any]) -> tuple[SourceImage
     if not (folder / 'right.jpg').exists():
         return ()
     image = np.ascontiguousarray(_read_image(folder / 'right.jpg', _COLOR)[:, :, ::-1])
-    camera = _camera({'K': calibration['right_K']}, image.shape[:2])
+    camera = frame_camera(folder, calibration, image.shape[:2], 'right_K')
     right_from_left = np.eye(4)
-    right_from_left[0, 3] = -calibration['left_from_right_baseline_m']
+    right_from_left[0, 3] = -float(calibration['left_from_right_baseline_m'])
     return (SourceImage(image, camera, right_from_left, 'stereo'),)
 
 
@@ -112,8 +125,10 @@ def _name(folder: Path) -> str:
     return '/'.join(folder.parts[-2:])
 
 
-def _drive(place: str) -> str:
+def _drive(folder: Path, place: str) -> str:
     """Part of KITTI's free text that names the drive, so that its frames in different sources stay together."""
+    if not isinstance(place, str):
+        raise RecordingError(f'{folder}: drive_or_place of calib.json is {place!r:.80}, expected a text')
     for word in place.replace('(', ' ').replace(')', ' ').split():
         if '_drive_' in word:
             return word.removesuffix('_sync')

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +19,24 @@ from depth_ros.messages.point_cloud import decode_cloud
 from depth_ros.settings import Settings
 from depth_ros.types import Frame, LidarScan
 from depth_ros_training.data.companions import find_partner
-from depth_ros_training.data.dataset import matrix_entry
+from depth_ros_training.data.dataset import SPLITS, matrix_entry
 from depth_ros_training.data.poses import recorded_poses
+from depth_ros_training.data.splits import SplitOptions, assign_splits
 
 _NS = 1_000_000_000
 POSES = ('auto', 'recorded', 'lidar', 'none')
+_FRAMES = 100  # so many, evenly spread, stand for a recording before its images are read
 CHUNK_NS = 5 * _NS  # what is lost at most when a preparation is interrupted
+
+
+def check_every(every: int) -> None:
+    """Refuse to take every n-th image of less than each.
+
+    Raises:
+        SettingsError: it is less than 1.
+    """
+    if every < 1:
+        raise SettingsError(f'every is {every}, expected at least 1')
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,7 @@ class PrepareOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.reach <= 5:
             raise SettingsError(f'reach is {self.reach} s, expected 0 to 5')
-        if self.every < 1:
-            raise SettingsError(f'every is {self.every}, expected at least 1')
+        check_every(self.every)
         if self.poses not in POSES:
             raise SettingsError(f'poses are {self.poses!r}, expected one of {", ".join(POSES)}')
 
@@ -114,16 +127,49 @@ def make_plans(bags: list[Path], options: PrepareOptions, settings: Settings) ->
         SettingsError: two bags have one name.
     """
     paths = [Path(bag) for bag in bags]
+    return [_plan(path, name, options, settings) for path, name in zip(paths, recording_names(paths), strict=True)]
+
+
+def recording_names(paths: Sequence[Path]) -> list[str]:
+    """Name for each bag by which its recording goes.
+
+    Raises:
+        SettingsError: a bag is named twice, or two bags have one name.
+    """
     if len({path.resolve() for path in paths}) < len(paths):
         raise SettingsError('a bag is named twice')
-    stems = Counter(path.stem for path in paths)
+    stems = [Path(os.path.abspath(path)).stem for path in paths]  # the folder that the user is in has no other name
     names = [
-        path.stem if stems[path.stem] == 1 else f'{path.resolve().parent.name}_{path.stem}' for path in paths
+        stem if stems.count(stem) == 1 else f'{path.resolve().parent.name}_{stem}'
+        for path, stem in zip(paths, stems, strict=True)
     ]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise SettingsError(f'two bags are both named {twice[0]!r}; rename one, recordings go by the names of bags')
-    return [_plan(path, name, options, settings) for path, name in zip(paths, names, strict=True)]
+    return names
+
+
+def check_split(spans: Mapping[str, tuple[int, int]], split: SplitOptions) -> None:
+    """Refuse, before the work, a split that is impossible whatever the images show.
+
+    Args:
+        spans: first and last time of each recording, ns.
+        split: how frames are to be divided.
+
+    Raises:
+        SettingsError: there are too few recordings, or the gap is no number or longer than all of them.
+    """
+    if not math.isfinite(split.gap):
+        raise SettingsError(f'gap is {split.gap} s, expected a number of seconds, or less than 0 for the default')
+    if split.by == 'recording' or (split.by == 'auto' and len(spans) >= len(SPLITS)):
+        hopeless = len(spans) < sum(share > 0 for share in split.shares)
+    else:
+        hopeless = split.gap * _NS > max(end - start for start, end in spans.values())
+    if hopeless:
+        assign_splits({
+            name: [{'stamp_ns': start + (end - start) * number // _FRAMES} for number in range(_FRAMES + 1)]
+            for name, (start, end) in spans.items()
+        }, split)  # fmt: skip
 
 
 def _plan(path: Path, name: str, options: PrepareOptions, settings: Settings) -> BagPlan:
@@ -220,5 +266,3 @@ def sweeps(recording: Recording, settings: Settings) -> Iterator[LidarScan]:
 def _size(path: Path) -> int:
     files = [path] if path.is_file() else [item for item in path.iterdir() if item.is_file()]
     return sum(item.stat().st_size for item in files)
-
-

@@ -19,14 +19,15 @@ import cv2
 
 from depth_ros.bags.recording import Recording
 from depth_ros.bags.select import TopicOverrides
-from depth_ros.errors import BagError, OutputError, SettingsError, TransformError
-from depth_ros.files import output_errors, whole_file
+from depth_ros.errors import BagError, OutputError, TransformError
+from depth_ros.files import check_apart, output_errors, whole_file
 from depth_ros.settings import Settings, to_flat
 from depth_ros.types import LidarScan
 from depth_ros_training.data.chunk import Chunks
+from depth_ros_training.data.contact_sheet import SHEET
 from depth_ros_training.data.dataset import DEPTH_SCALE, FORMAT, INDEX, PARTS, VERSION, lost_files
 from depth_ros_training.data.finish import finish
-from depth_ros_training.data.plan import BagPlan, PrepareOptions, make_plans, sweeps
+from depth_ros_training.data.plan import BagPlan, PrepareOptions, check_split, make_plans, sweeps
 from depth_ros_training.data.poses import LIDAR_ODOMETRY_FILE, lidar_odometry, smoothed, write_poses
 from depth_ros_training.data.splits import SplitOptions
 
@@ -34,6 +35,11 @@ from depth_ros_training.data.splits import SplitOptions
 _RUNS_PER_PROCESS = 2
 # Settings that say what a frame is made of.
 _GROUPS = ('pairing', 'motion', 'projection', 'camera', 'transforms')
+# All that the folder of a recording may hold.
+_OF_RECORDING = (
+    'image_02', 'image_03', 'proj_depth', 'points', 'truth', 'calib_cam_to_cam.txt', 'calib_velo_to_cam.txt',
+    'poses.txt', LIDAR_ODOMETRY_FILE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def prepare(
         split: how frames are divided.
         settings: of the pipeline.
         jobs: processes.
-        overwrite: begin anew if there is a dataset.
+        overwrite: begin anew if there is a dataset; what else is in its folder stays.
         progress: called with the number of images done and of all.
 
     Returns:
@@ -84,12 +90,14 @@ def prepare(
     Raises:
         BagError: a bag cannot be read, or nothing can be learnt from it; nothing is written.
         MissingDependencyError: lidar odometry is needed and not installed; nothing is written.
-        SettingsError: the split is not possible.
-        OutputError: the dataset cannot be written; what was done is kept for the next run.
+        SettingsError: the split is not possible; what was done is kept for the next run.
+        OutputError: the dataset cannot be written, which keeps what was done too, or must not be: another one, or a
+            bag, is in its place.
     """
     out = Path(out)
     plans = make_plans(bags, options, settings)
-    made = _open_folder(out, plans, options, settings, overwrite)
+    _check_places(out, plans)
+    made = _open_folder(out, plans, options, split, settings, overwrite)
     work = _runs(plans, out, jobs)
     total = sum(plan.num_frames for plan in plans)
     left = round(sum(len(run) * plan.num_frames / plan.num_chunks for plan, run in work))
@@ -104,9 +112,11 @@ def prepare(
             lambda done: progress(min(kept + done, total), total),
         )
         head, warnings = finish(out, options, split, settings)
-    except (BagError, SettingsError):
+    except BagError:
         if made:
-            shutil.rmtree(out, ignore_errors=True)
+            with suppress(OSError):
+                _remove(out)
+                out.rmdir()
         raise
     progress(total, total)
     return Report(out, head, kept, tuple([note for plan in plans for note in plan.notes] + warnings))
@@ -141,10 +151,21 @@ def _part(out: Path, name: str, number: int) -> Path:
     return out / PARTS / name / f'{number:06d}.json'
 
 
+def _check_places(out: Path, plans: list[BagPlan]) -> None:
+    """Make sure that what is written does not mix with what is read."""
+    check_apart(out, [plan.path for plan in plans])
+    for plan in plans:
+        if plan.path.resolve().is_relative_to(out.resolve()):
+            raise OutputError(f'{str(out)!r} holds the bag {str(plan.path)!r}, which must stay; choose another folder')
+
+
 def _open_folder(
-    out: Path, plans: list[BagPlan], options: PrepareOptions, settings: Settings, overwrite: bool
+    out: Path, plans: list[BagPlan], options: PrepareOptions, split: SplitOptions, settings: Settings, overwrite: bool
 ) -> bool:
-    """Make the folder, or check that what is in it goes together with what is to come; True if it was made."""
+    """Make the folder, or check that what is in it goes together with what is to come; True if it was made.
+
+    A dataset that is there stays whole, as it was, until the new index takes the place of the old one.
+    """
     facts = {
         'format': [FORMAT, VERSION, DEPTH_SCALE],
         'chunk_ns': plans[0].chunk_ns,
@@ -152,32 +173,57 @@ def _open_folder(
         'settings': {name: value for name, value in to_flat(settings).items() if name.split('.')[0] in _GROUPS},
     }
     del facts['options']['overrides'], facts['options']['right']  # of single bags
-    made = not out.exists()
+    made, parts = not out.exists(), out / PARTS
     with output_errors(out):
-        if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / PARTS).is_dir())):
+        if not made and (not out.is_dir() or (any(out.iterdir()) and not _is_begun(parts))):
             raise OutputError(f'{str(out)!r} holds something that is no dataset; choose another folder')
-        if overwrite and out.exists():
-            shutil.rmtree(out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / PARTS).mkdir(exist_ok=True)
-        _agree(out / PARTS / 'dataset.json', facts, f'{str(out)!r} was begun with other options or another release')
-        # From here on the dataset is not whole; the index comes back last.
-        (out / INDEX).unlink(missing_ok=True)
+        begun = [] if overwrite or not parts.is_dir() else sorted(parts.glob('*/recording.json'))
+        spans = {path.parent.name: json.loads(path.read_text(encoding='utf-8')) for path in begun}
+        spans |= {plan.name: plan.facts for plan in plans}
+        check_split({name: (entry['start_ns'], entry['end_ns']) for name, entry in spans.items()}, split)
+        if overwrite and parts.is_dir():
+            _remove(out)
+        otherwise = f'{str(out)!r} was begun with other options or another release'
+        new = {parts / 'dataset.json': _agreed(parts / 'dataset.json', facts, otherwise)}
         for plan in plans:
-            (out / PARTS / plan.name).mkdir(exist_ok=True)
-            what = f'{str(out)!r} holds another recording named {plan.name!r}'
-            _agree(out / PARTS / plan.name / 'recording.json', plan.facts, what)
+            path, otherwise = parts / plan.name / 'recording.json', f'{str(out)!r} holds another recording named'
+            new[path] = _agreed(path, plan.facts, f'{otherwise} {plan.name!r}')
+        for path, text in new.items():
+            if not path.exists():
+                with whole_file(path) as temporary:
+                    temporary.write_text(text, encoding='utf-8')
     return made
 
 
-def _agree(path: Path, facts: dict[str, Any], otherwise: str) -> None:
-    """Write facts down, or compare them with those that were written down before."""
+def _is_begun(parts: Path) -> bool:
+    return parts.is_dir() and ((parts / 'dataset.json').is_file() or not any(parts.iterdir()))
+
+
+def _agreed(path: Path, facts: dict[str, Any], otherwise: str) -> str:
+    """Facts as they are written down, which have to be those that were written down before."""
     text = json.dumps(facts, sort_keys=True)
-    if not path.exists():
-        with whole_file(path) as temporary:
-            temporary.write_text(text, encoding='utf-8')
-    elif path.read_text(encoding='utf-8') != text:
+    if path.exists() and path.read_text(encoding='utf-8') != text:
         raise OutputError(f'{otherwise}; choose another folder, or begin anew (--overwrite)')
+    return text
+
+
+def _remove(out: Path) -> None:
+    """Take away a dataset and its contact sheet, and no more."""
+    (out / INDEX).unlink(missing_ok=True)
+    for folder in [out / path.name for path in (out / PARTS).iterdir() if path.is_dir()]:
+        for name in _OF_RECORDING:
+            _remove_path(folder / name)
+        with suppress(OSError):  # the user keeps something there
+            folder.rmdir()
+    for name in (SHEET, PARTS):
+        _remove_path(out / name)
+
+
+def _remove_path(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 _shared: list[Any] = []

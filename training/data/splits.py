@@ -83,8 +83,8 @@ def _by_recording(recordings: dict[str, list[dict[str, Any]]], options: SplitOpt
     total = sum(len(frames) for frames in recordings.values())
     chosen: dict[str, str] = {}
     for split, share in ((SPLITS[2], options.shares[2]), (SPLITS[1], options.shares[1])):
-        count, later = 0, sum(options.shares[: SPLITS.index(split)]) > 0
-        while share > 0 and len(names) > int(later) and count < share * total:
+        count, later = 0, sum(part > 0 for part in options.shares[: SPLITS.index(split)])  # one recording each
+        while share > 0 and len(names) > later and count < share * total:
             # One that goes over the limit stays where more of it belongs, but none stays empty.
             fitting = [name for name in names if count + len(recordings[name]) / 2 <= share * total]
             if count and not fitting:

@@ -8,6 +8,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from depth_ros.errors import CameraError
 from depth_ros.estimators.downscale import downscale_for, shrink
 from depth_ros.estimators.learned import BEST_PIXELS
 from depth_ros.estimators.network_input import NetworkInput, encode, padded_shape
@@ -114,7 +115,8 @@ def make_view(
         target[target > _FARTHEST] = np.nan
     _forget_gaps(target, zoomed.points)
     # Where the truth is known, lidar errors (noise, mixed pixels) need not judge.
-    judging = (withheld.depth <= _ALLOWED_DEPTH) & ~np.isfinite(target[withheld.row, withheld.column])
+    at = withheld.row, withheld.column
+    judging = (withheld.depth <= _ALLOWED_DEPTH) & ~np.isfinite(target[at]) & (sky[at] != 1)
     target[withheld.row[judging], withheld.column[judging]] = withheld.depth[judging]
     image = zoomed.image
     if (sky == 1).any() and rng.random() < settings.sky:
@@ -124,7 +126,7 @@ def make_view(
         image = mirror_sky(image, sky == 0, rng)
     look = copy.deepcopy(rng)
     image = recolor(image, settings, rng)
-    directions = rays(zoomed.camera)
+    directions = _directions(zoomed.camera)
     mirrored = bool(rng.random() < settings.flip)
     encoded = _encode(zoomed.camera, image, directions, inputs, mirrored)
     target, sky = _turned(target, mirrored), _turned(sky, mirrored)
@@ -202,7 +204,7 @@ def _others(
 ) -> Others:
     """The other images of a sample beside its view; ``look`` is the chance that the colours of the view came from."""
     sources = source_views(sample, zoomed.camera, others.neighbors, others.margin)
-    directions = rays(zoomed.camera)
+    directions = _directions(zoomed.camera)
     clean = np.dstack([zoomed.image, np.where(np.isfinite(directions).all(axis=2), 255, 0).astype(np.uint8)])
     partner = None
     if sources.present[STEREO]:
@@ -225,6 +227,14 @@ def _others(
     if mirrored:
         return Others(cv2.flip(clean, 1), sources.mirrored(), partner)
     return Others(clean, sources, partner)
+
+
+def _directions(camera: Camera) -> np.ndarray:
+    """As ``rays``; all NaN where a part of a fisheye's image is beside all that its lens shows."""
+    try:
+        return rays(camera)
+    except CameraError:
+        return np.full((*camera.shape, 2), np.nan, np.float32)
 
 
 def _pinhole(camera: Camera) -> Camera:

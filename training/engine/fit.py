@@ -84,10 +84,10 @@ def fit(
     if rank == 0:
         _agree_on_data(out, fingerprints)
     cases = Cases(validation, by_truth=settings.data.validation_truth)
-    if len(cases) < processes:
+    if len(cases) < processes or not cases.num_with_lidar:
         raise SettingsError(
-            f'{len(validation)} validation images, with rings to thin out in {len(cases)} cases, are too few; name '
-            'more in data.validation or data.held_out'
+            f'{len(validation)} validation images, with rings to thin out in {cases.num_with_lidar} cases, are too '
+            'few; name more in data.validation or data.held_out'
         )
     if settings.loss.teacher and not settings.network.teachers:
         raise SettingsError(
@@ -101,6 +101,7 @@ def fit(
     described = to_nested(settings)
     described['run']['precision'] = precision
     # Checkpoints travel; folders of the machine that made them do not.
+    described['network'] |= {'size': network.size, 'encoder': network.encoder_name}
     described['network']['start'] = Path(settings.network.start).name
     described['network']['teachers'] = [Path(name).name for name in settings.network.teachers]
     facts = {
@@ -142,6 +143,10 @@ def fit(
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     state = _last_state(out)
+    if rank == 0:
+        for path in (out / 'state').glob('epoch_*.ckpt'):
+            if path != state:  # the trainer never removes the one that it went on from
+                path.unlink(missing_ok=True)
     with warnings.catch_warnings():
         # Lightning warns of loaders without workers, of few steps between logs, and of folders that exist; torch of
         # what Lightning calls.
@@ -191,6 +196,12 @@ def _networks(settings: NetworkSettings, data: Path) -> tuple[DepthNet, list[Dep
     teachers = [load_checkpoint(data / path)[0].to(memory_format=layout) for path in settings.teachers]
     if settings.start:
         network = load_checkpoint(data / settings.start)[0]
+        defaults = NetworkSettings()
+        for name, own in (('size', network.size), ('encoder', network.encoder_name), ('pretrained', False)):
+            if (asked := getattr(settings, name)) not in (own, getattr(defaults, name)):
+                raise SettingsError(
+                    f'network.{name} is {asked!r}, and network.start a network with {own!r}; leave one of them out'
+                )
     else:
         network = DepthNet(settings.size, settings.encoder, settings.pretrained)
         if teachers:

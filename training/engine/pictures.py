@@ -8,6 +8,7 @@ import cv2
 import lightning
 import numpy as np
 
+from depth_ros_training.data.splits import evenly
 from depth_ros_training.engine.system import DepthSystem, predict
 from depth_ros_training.engine.validation import Case, Cases
 
@@ -19,8 +20,7 @@ class Pictures(lightning.Callback):
 
     def __init__(self, cases: Cases, count: int) -> None:
         """Draw ``count`` cases, spread over all."""
-        step = max(len(cases) // count, 1) if count else 1
-        self._cases = [cases[index] for index in range(0, len(cases), step)][:count]
+        self._cases = [cases[index] for index in evenly(len(cases), count)]
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw."""

@@ -50,6 +50,11 @@ class DepthSystem(lightning.LightningModule):
         for value in self._published():
             value.requires_grad_(True)
         self._freeze(settings.optimizer.only)
+        if not any(value.requires_grad for value in network.parameters()):
+            raise SettingsError(
+                f'optimizer.only is {settings.optimizer.only}, and no loss with a weight is of these layers: nothing '
+                'would be trained'
+            )
         self._views: list[int] = []
         self._sums: dict[int, np.ndarray] = {}
         # Set by each validation; checkpoints are written with it, training goes on without.
@@ -148,6 +153,10 @@ class DepthSystem(lightning.LightningModule):
             f'{what} at step {self.global_step} ({details}); lower optimizer.learning_rate, or look for the sample '
             f'that does it: views {self._views}'
         )
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Log at the steps that were made: the trainer counts one more with each time it resumes."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move the running mean."""

@@ -70,6 +70,11 @@ class Cases(Sequence):
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def num_with_lidar(self) -> int:
+        """Cases in which some points are given; the others say nothing of the score."""
+        return sum(thinning > 0 for _, thinning in self._keys)
+
     def __getitem__(self, index: int) -> Case:
         sample, thinning = self._keys[index]
         given = _given(sample, thinning) if thinning else np.zeros(len(sample.ring), np.bool_)

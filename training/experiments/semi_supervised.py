@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +23,17 @@ from depth_ros.errors import RecordingError, SettingsError
 from depth_ros.estimators.network import NetworkEstimator
 from depth_ros.evaluation.metrics import MAX_DEPTH, DepthSums
 from depth_ros.evaluation.metrics import sample as score_points
-from depth_ros.files import whole_file
-from depth_ros.geometry.projection import ProjectedPoints
 from depth_ros.networks.checkpoint import load_checkpoint
 from depth_ros.settings import from_flat
-from depth_ros.types import Camera, SparseDepth
+from depth_ros.types import SparseDepth
 from depth_ros_training.data.dataset import INDEX, DatasetFolder
 from depth_ros_training.data.importers import read_frame, read_split
-from depth_ros_training.data.sample import Sample, SourceImage, empty_points
+from depth_ros_training.data.sample import Sample, empty_points
 from depth_ros_training.data.splits import evenly
 from depth_ros_training.data.store import SampleFolder, SampleWriter, fingerprint
 from depth_ros_training.engine.fit import fit
 from depth_ros_training.experiments.cells import Cell
+from depth_ros_training.experiments.small_samples import resize, stored_samples
 from depth_ros_training.pace import Pace, measure_pace
 from depth_ros_training.settings import TrainingSettings
 from depth_ros_training.systems.semi_supervised import SemiSupervisedSystem
@@ -48,7 +45,6 @@ FIGURES = ('abs_rel', 'rmse', 'mae', 'delta1')
 # (share of the frames with lidar, share of their points), in percent; those that tell most come first.
 LIDAR = ((20, 100), (12.5, 100), (100, 100), (5, 100), (1, 100), (100, 10), (100, 1))
 _SHUFFLED = ((20, 100),)
-_WIDTH = 256  # pixels of the images that all of it is done on
 _MAX_TRAIN, _MAX_TEST = 200, 60
 _STEPS = 200, 6000  # least and most
 _BUSY = 0.85  # share of the time that goes into steps; the rest starts, judges and writes
@@ -151,7 +147,7 @@ def store_arm(arm: Arm, out: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {'path': str(arm.path)}
     for part in ('train', 'test'):
         read = functools.partial(_samples, arm.path, part)
-        stored = _stored(out / 'data' / arm.name / part, _fingerprint(arm.path, part), read)
+        stored = stored_samples(out / 'data' / arm.name / part, _fingerprint(arm.path, part), read)
         if not len(stored):
             what = 'a right image and lidar to train on' if part == 'train' else 'exact depth to judge by'
             raise RecordingError(f'no frame of {str(arm.path)!r} has {what}')
@@ -212,7 +208,7 @@ def store_more_stereo(paths: Sequence[Path], out: Path) -> Path:
     """
     folder = out / 'data' / 'more_stereo'
     of = ' '.join(DatasetFolder(path).fingerprint for path in paths)
-    _stored(folder, of, functools.partial(_blind_pairs, paths))
+    stored_samples(folder, of, functools.partial(_blind_pairs, paths))
     return folder
 
 
@@ -220,7 +216,7 @@ def _blind_pairs(paths: Sequence[Path]) -> Iterator[Sample]:
     for path in paths:
         dataset = DatasetFolder(path)
         for number in _pairs(dataset):
-            yield _blind(dataclasses.replace(dataset[number], truth=None))
+            yield _blind(dataclasses.replace(dataset[number], truth=None, exact=False))
 
 
 def _pairs(dataset: DatasetFolder) -> list[int]:
@@ -233,26 +229,14 @@ def _keep_apart(training: Sequence[str], judging: Sequence[str], path: Path, tod
         raise RecordingError(f'{", ".join(both)} of {str(path)!r} would train and judge; {todo}')
 
 
-def _stored(folder: Path, of: str, read: Callable[[], Iterable[Sample]]) -> SampleFolder:
-    """Samples at the size of the experiment; what is not there, or of other data, is read and written."""
-    said = folder.with_name(f'{folder.name}.json')
-    with suppress(RecordingError, OSError, ValueError):
-        if json.loads(said.read_text(encoding='utf-8')) == of:
-            return SampleFolder(folder)
-    samples = read()
-    shutil.rmtree(folder, ignore_errors=True)
-    with SampleWriter(folder) as writer:
-        for sample in samples:
-            writer.add(shrunk(sample, _WIDTH))
-    with whole_file(said) as path:
-        path.write_text(json.dumps(of), encoding='utf-8')
-    return SampleFolder(folder)
-
-
 def _fingerprint(path: Path, part: str) -> str:
     if (path / INDEX).is_file():
         return DatasetFolder(path, part, exact=True).fingerprint
-    return fingerprint(read_split(path / SPLITS_FILE, TRAIN_SPLIT if part == 'train' else TEST_SPLIT))
+    return fingerprint(_split_folders(path, part))
+
+
+def _split_folders(path: Path, part: str) -> list[Path]:
+    return read_split(path / SPLITS_FILE, TRAIN_SPLIT if part == 'train' else TEST_SPLIT)
 
 
 def _samples(path: Path, part: str) -> list[Sample]:
@@ -262,59 +246,9 @@ def _samples(path: Path, part: str) -> list[Sample]:
         wanted = [k for k in range(len(dataset)) if part == 'test' or {'L', 'P'} <= set(dataset.entry(k)['classes'])]
         most = _MAX_TRAIN if part == 'train' else _MAX_TEST
         return [dataset[wanted[place]] for place in evenly(len(wanted), most)]
-    folders = read_split(path / SPLITS_FILE, TRAIN_SPLIT if part == 'train' else TEST_SPLIT)
     needed = ('points.npz', 'right.jpg') if part == 'train' else ('gt_disp.png',)
+    folders = _split_folders(path, part)
     return [read_frame(folder) for folder in folders if all((folder / name).exists() for name in needed)]
-
-
-def shrunk(sample: Sample, width: int) -> Sample:
-    """A sample at another size; images before and after are left out.
-
-    Args:
-        sample: the sample.
-        width: of its image, pixels.
-
-    Returns:
-        The sample; true depth is picked, not averaged.
-    """
-    camera = _resized(sample.camera, width)
-    zoom_u, zoom_v = camera.width / sample.camera.width, camera.height / sample.camera.height
-    points, truth = sample.points, sample.truth
-    moved = ProjectedPoints(
-        (points.u + np.float32(0.5)) * np.float32(zoom_u) - np.float32(0.5),
-        (points.v + np.float32(0.5)) * np.float32(zoom_v) - np.float32(0.5),
-        points.depth, points.index, points.slide * np.array([zoom_u, zoom_v], np.float32),
-    )  # fmt: skip
-    if truth is not None:
-        columns, rows = (
-            np.clip(np.rint((np.arange(new) + 0.5) * old / new - 0.5).astype(np.int64), 0, old - 1)
-            for new, old in ((camera.width, sample.camera.width), (camera.height, sample.camera.height))
-        )
-        truth = np.ascontiguousarray(truth[rows[:, None], columns[None, :]])
-    others = tuple(
-        SourceImage(
-            _resize(other.image, resized), resized, other.camera_from_reference, other.kind, other.offset_ns
-        )
-        for other in sample.others
-        if other.kind == 'stereo'
-        for resized in [_resized(other.camera, width)]
-    )
-    return dataclasses.replace(
-        sample, image=_resize(sample.image, camera), camera=camera, points=moved, truth=truth, others=others
-    )
-
-
-def _resized(camera: Camera, width: int) -> Camera:
-    height = max(round(camera.height * width / camera.width), 1)
-    zoom_u, zoom_v = width / camera.width, height / camera.height
-    return dataclasses.replace(
-        camera, width=width, height=height, fx=camera.fx * zoom_u, fy=camera.fy * zoom_v,
-        cx=(camera.cx + 0.5) * zoom_u - 0.5, cy=(camera.cy + 0.5) * zoom_v - 0.5,
-    )  # fmt: skip
-
-
-def _resize(image: np.ndarray, camera: Camera) -> np.ndarray:
-    return cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
 
 
 def training_samples(samples: Sequence[Sample], facts: Mapping[str, Any]) -> list[Sample]:
@@ -337,7 +271,7 @@ def training_samples(samples: Sequence[Sample], facts: Mapping[str, Any]) -> lis
     partner = dict(zip(cycle.tolist(), np.roll(cycle, 1).tolist(), strict=True))
     chosen = []
     for number, sample in enumerate(samples):
-        sample = dataclasses.replace(sample, truth=None)
+        sample = dataclasses.replace(sample, truth=None, exact=False)
         if number in with_lidar:
             share = np.random.default_rng([seed, 2, number]).random(len(sample.points))
             kept = share < facts['points'] / 100
@@ -348,7 +282,7 @@ def training_samples(samples: Sequence[Sample], facts: Mapping[str, Any]) -> lis
             sample = _blind(sample)
         if mode == 'shuffled':
             right, foreign = sample.others[0], samples[partner[number]].others[0]
-            image = _resize(foreign.image, right.camera)
+            image = resize(foreign.image, right.camera)
             sample = dataclasses.replace(sample, others=(dataclasses.replace(right, image=image),))
         chosen.append(sample)
     return chosen
@@ -484,7 +418,7 @@ def _with_rings(samples: Sequence[Sample]) -> Sample:
     found = next((sample for sample in samples if len(sample.ring) and sample.ring.min() >= 0), None)
     if found is None:
         raise RecordingError('no training frame has a lidar whose rings are known, expected at least one')
-    return dataclasses.replace(found, truth=None)
+    return dataclasses.replace(found, truth=None, exact=False)
 
 
 def judge(estimator: NetworkEstimator, samples: Sequence[Sample]) -> dict[str, float]:

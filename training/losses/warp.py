@@ -78,6 +78,6 @@ def sample(image: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     last = pixels.new_tensor([width - 1, height - 1])
     inside = ((pixels >= 0) & (pixels <= last)).all(dim=-1)
     # Far outside the value is the same, and numbers stay small.
-    grid = (2 * pixels / last - 1).clamp(-2, 2)
+    grid = (2 * pixels / last.clamp(min=1) - 1).clamp(-2, 2)
     values = functional.grid_sample(image, grid, mode='bilinear', padding_mode='border', align_corners=True)
     return values, inside[:, None]
