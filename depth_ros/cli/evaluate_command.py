@@ -18,10 +18,10 @@ from depth_ros.errors import DamagedBagError, SettingsError
 from depth_ros.evaluation.cloud_export import CloudBuilder, Drive, MeshBuilder, open3d, remove_outliers, write_cloud
 from depth_ros.evaluation.evaluate import DEFAULT_INPUT_FRACTION, Evaluation, EvaluationOptions, Listener, evaluate
 from depth_ros.evaluation.metrics import KEYS, MAX_DEPTH
-from depth_ros.evaluation.output import OutputFolder, check_free
+from depth_ros.evaluation.output import OutputFolder, check_folder_of
 from depth_ros.evaluation.pictures import overview
 from depth_ros.evaluation.report import LABELS, UNCERTAINTY_LABELS, build_report, number
-from depth_ros.files import check_apart, output_errors
+from depth_ros.files import check_apart, check_file, output_errors
 from depth_ros.settings import METHODS, Settings
 
 METRICS_NAME = 'metrics.json'
@@ -165,7 +165,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     check_apart(arguments.out, inputs)
     files = [path for path in (arguments.cloud, arguments.mesh) if path is not None]
     for path in files:
-        check_free(path, arguments.overwrite, inputs)
+        check_file(path, arguments.overwrite, inputs)
+        check_folder_of(path)
     places = [arguments.out, *(arguments.out / name for name in RESULT_NAMES), *files]
     if len({os.path.realpath(path) for path in places}) < len(places):
         raise SettingsError('two of --out, --cloud and --mesh are one file, expected names that differ')

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from depth_ros.errors import OutputError
-from depth_ros.files import check_file, output_errors
+from depth_ros.files import output_errors
 
 
 class OutputFolder:
@@ -79,18 +79,12 @@ class OutputFolder:
             raise OutputError(f'{str(path)!r} is no folder; name another one')
 
 
-def check_free(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
-    """Make sure, before long work, that a file may be written into a folder that is there.
-
-    Args:
-        path: the file.
-        overwrite: whether it may replace an older one.
-        inputs: files and folders that are read.
+def check_folder_of(path: Path) -> None:
+    """Make sure, before long work, that the folder of a file is there and can be written to.
 
     Raises:
-        OutputError: see ``check_file``; also where the folder cannot be written to.
+        OutputError: it is not.
     """
-    check_file(path, overwrite, inputs)
     parent = path.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f'{str(parent)!r} is no folder that can be written to; make it, or name another')
