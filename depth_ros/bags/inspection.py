@@ -257,7 +257,8 @@ class _Inspector:
         topics = transform_topics(self.reader)[1]
         if not topics:
             return ''
-        found, more, poses = '', _MORE_TRANSFORMS, RobotPoses(self.transforms, [lidar_frame])
+        poses = RobotPoses(self.transforms, [lidar_frame], self.settings.transforms.static)
+        found, more = '', _MORE_TRANSFORMS
         for record in until_damage(self.reader.messages(topics), lambda damage: None):
             for pose in poses.take(record.message):
                 found = f'{pose.frame_id} to {pose.child_frame_id}'

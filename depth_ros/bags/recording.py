@@ -111,7 +111,8 @@ class Recording:
         chosen = self.selection
         topics = [name for name in (chosen.image, chosen.camera_info, chosen.points, chosen.odometry) if name]
         posed_by_tf = bool(self._sensor_frames) and not chosen.odometry
-        poses = RobotPoses(self.transforms, self._sensor_frames) if posed_by_tf else None
+        given = self._settings.transforms.static
+        poses = RobotPoses(self.transforms, self._sensor_frames, given) if posed_by_tf else None
         moving = transform_topics(self.reader)[1] if posed_by_tf or self.transforms.moves else []
         self.transforms.rewind()
         cameras = FrameDecoder(chosen.image, self._settings, may_defer)

@@ -11,7 +11,7 @@ import numpy as np
 from depth_ros.bags.reader import BagReader, until_damage
 from depth_ros.bags.recorded_transforms import RecordedTransforms
 from depth_ros.errors import MessageError
-from depth_ros.geometry.rigid import TransformTree
+from depth_ros.geometry.rigid import TransformTree, parse_transform
 from depth_ros.messages.odometry import decode_transform
 from depth_ros.messages.tf_poses import SAME, TfPoses, joined
 from depth_ros.types import Pose
@@ -68,14 +68,16 @@ def body_frame(reader: BagReader, odometry: str) -> str:
 class RobotPoses:
     """Finds the poses of the robot in the ``/tf`` messages of a bag, as a live node finds them."""
 
-    def __init__(self, tree: TransformTree, sensor_frames: Sequence[str]) -> None:
+    def __init__(self, tree: TransformTree, sensor_frames: Sequence[str], given: Sequence[str] = ()) -> None:
         """Begin before the first message.
 
         Args:
             tree: what never changes.
             sensor_frames: frames of camera and lidar, the lidar's last; or of one of them.
+            given: transforms of the settings, as text; of the frames that they place ``/tf`` has no say.
         """
         self._found: list[Pose] = []
+        self._given = {parse_transform(line)[1] for line in given}
         self._poses = TfPoses(self._found.append)
         for parent, child in tree.pairs:
             self._poses.add_static(parent, child, tree.lookup(parent, child))
@@ -93,7 +95,8 @@ class RobotPoses:
             The poses that are known by it, such as those of ``base_link`` in ``odom``.
         """
         for item in message.transforms:
-            self._poses.add(item)
+            if item.child_frame_id.lstrip('/') not in self._given:
+                self._poses.add(item)
         found = self._found.copy()
         self._found.clear()
         return found

@@ -49,6 +49,7 @@ _PNG_KINDS = {0: 'mono8', 2: 'bgr8'}  # type of colour -> encoding it is decoded
 _JPEG_KINDS = {1: 'mono8', 3: 'bgr8'}  # number of channels -> likewise
 _JPEG_FRAMES = 0xC0, 0xC1, 0xC2  # markers of frame headers that all decoders know
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
+_JPEG_SCAN = 0xDA
 _JPEG_TAIL = 65536  # bytes in which the end is looked for
 
 
@@ -221,7 +222,11 @@ def _probe_png(content: memoryview) -> tuple[tuple[int, int], str] | None:
 
 def _ends(content: memoryview) -> bool:
     """Whether a JPEG has its end, behind which drivers may fill up. Within an image the marker does not occur."""
-    return _JPEG_END in bytes(content[-_JPEG_TAIL:])
+    whole, at = bytes(content).rstrip(b'\0'), 2
+    # A small picture of the image, with an end of its own, may be in what comes before its pixels.
+    while at + 4 <= len(whole) and whole[at] == 0xFF and whole[at + 1] != _JPEG_SCAN:
+        at += 1 if whole[at + 1] == 0xFF else 2 + int.from_bytes(whole[at + 2 : at + 4], 'big')
+    return _JPEG_END in whole[max(at, len(whole) - _JPEG_TAIL) :]
 
 
 def _probe_jpeg(content: memoryview) -> tuple[tuple[int, int], str] | None:

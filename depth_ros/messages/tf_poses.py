@@ -65,9 +65,9 @@ class TfPoses:
     pose.
 
     Where more than one transform moves above the sensors (``odom`` to ``base_footprint`` to the body of a legged robot,
-    a body to its turning head), they are composed, up to the first frame called after odometry: what is above that
-    jumps when the robot finds out where it is (REP 105). A composed pose has the stamp of the lowest transform, and is
-    passed on once all others reach that stamp.
+    a body to its turning head), they are composed, up to the first frame with ``odom`` in its name: what is above that
+    jumps when the robot finds out where it is (REP 105). Without such a frame the lowest stands alone. A composed pose
+    has the stamp of the lowest transform, and is passed on once all others reach that stamp.
     """
 
     def __init__(self, take: Callable[[Pose], None]) -> None:
@@ -153,7 +153,10 @@ class TfPoses:
             seen.root, seen.is_above = '', False
         for pair in telling:
             self._seen[pair].root = pair[0]
-            for above in self._ancestors(pair[0]):
+            chain = list(self._ancestors(pair[0]))
+            if chain and _ODOMETRY not in chain[-1][0].lower():
+                continue  # what is above may be where the robot believes itself to be, which jumps
+            for above in chain:
                 if above in self._seen and self._seen[above].moves:
                     self._seen[above].is_above = True
                     self._seen[pair].root = above[0]

@@ -190,6 +190,20 @@ def test_poses_of_a_turning_head_are_those_in_odometry(tmp_path):
     assert inspect_bag(path, TopicOverrides(), Settings()).poses_from_tf == 'odom to head'
 
 
+def test_a_frame_that_the_settings_place_does_not_move_on_tf(tmp_path):
+    messages = Messages().drive(4)
+    messages.items = [item for item in messages.items if item[0] not in ('/odom', '/tf_static')]
+    for stamp in range(START, START + 4 * STEP, STEP):
+        steps = (stamp - START) // STEP
+        edges = [('odom', 'base_link', (steps, 0, 0)), ('pan', 'lidar', (0, 0.1 * steps, 2))]
+        messages.transforms(*edges, topic='/tf', stamp=stamp, log_ns=stamp)
+    lines = [f'base_link {frame} 0 0 1 0 0 0 1' for frame in ('lidar', 'cam_optical')]
+    settings = from_flat({'transforms.static': lines})
+    with Recording(messages.write(tmp_path / 'bag'), settings=settings) as recording:
+        poses = [item for _, item in recording.events() if isinstance(item, Pose)]
+    assert [(pose.frame_id, pose.child_frame_id) for pose in poses] == [('odom', 'base_link')] * 4
+
+
 def test_transforms_that_move_are_not_in_the_tree(tmp_path):
     with BagReader(moving().write(tmp_path / 'bag')) as reader:
         tree = read_transforms(reader)

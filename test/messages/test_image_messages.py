@@ -134,8 +134,12 @@ def test_a_jpeg_that_is_cut_off_is_refused_also_where_opencv_makes_up_the_rest(m
     data = encoded('.jpg', 200, 300, 3)
     monkeypatch.setattr(cv2, 'imdecode', lambda data, flags: np.zeros((200, 300, 3), np.uint8))
     assert decode_file(np.frombuffer(data, np.uint8))[1] == 'bgr8'
-    with pytest.raises(MessageError, match='whole JPEG'):
-        decode_file(np.frombuffer(data[: int(share * len(data))], np.uint8))
+    cut = data[: int(share * len(data))]
+    thumbnail = encoded('.jpg', 20, 30, 3)
+    exif = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
+    for broken in (cut, cut[:2] + exif + cut[2:]):
+        with pytest.raises(MessageError, match='whole JPEG'):
+            decode_file(np.frombuffer(broken, np.uint8))
 
 
 def encoded(kind, *shape, dtype=np.uint8, options=()):
@@ -152,11 +156,18 @@ def encoded(kind, *shape, dtype=np.uint8, options=()):
         encoded('.jpg', 20, 30, 3, options=[cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
         encoded('.jpg', 20, 30, 3) + bytes(1000),
         encoded('.jpg', 20, 30, 3) + b'what a driver adds',
+        encoded('.jpg', 20, 30, 3) + bytes(70_000),
     ],
 )
 def test_size_and_encoding_are_told_without_decoding(data):
     pixels, encoding = decode_file(np.frombuffer(data, np.uint8))
     assert probe_file(np.frombuffer(data, np.uint8)) == (pixels.shape[:2], encoding) == ((20, 30), encoding)
+
+
+def test_bytes_that_fill_up_before_a_marker_do_no_harm():
+    data = encoded('.jpg', 20, 30, 3)
+    filled = np.frombuffer(data[:2] + b'\xff' + data[2:], np.uint8)
+    np.testing.assert_array_equal(decode_file(filled)[0], decode_file(np.frombuffer(data, np.uint8))[0])
 
 
 def changed(data, at):

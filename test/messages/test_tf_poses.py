@@ -150,10 +150,21 @@ def test_composed_poses_go_on_where_time_jumps_back(legged):
 def test_what_rests_above_the_sensors_changes_nothing(legged):
     poses, found = legged
     for stamp in (10, 20):
-        poses.add(transform('world', 'map', 3.0, 5))  # repeated, as ROS 1 does, and it may lag
-        poses.add(transform('map', 'body', 1.0 * stamp, stamp))
+        poses.add(transform('odom', 'footprint', 3.0, 5))  # repeated, as ROS 1 does, and it may lag
+        poses.add(transform('footprint', 'body', 1.0 * stamp, stamp))
         poses.add(transform('neck', 'head', 0.0, stamp))
-    assert [pose.frame_id for pose in found] == ['neck', 'map']
+    assert [pose.frame_id for pose in found] == ['neck', 'footprint']
+
+
+def test_where_no_frame_is_called_after_odometry_the_lowest_stands_alone(live):
+    poses, found = live
+    poses.set_camera('camera')
+    poses.set_lidar('lidar')
+    for stamp in range(20):
+        if stamp % 5 == 0:
+            poses.add(transform('map', 'vio', 7.0 * stamp, stamp))
+        poses.add(transform('vio', 'base_link', 0.1 * stamp, stamp))
+    assert found == [('vio', 'base_link', stamp) for stamp in range(20)]
 
 
 def test_ever_new_frames_are_forgotten_and_poses_go_on(live):
