@@ -142,6 +142,15 @@ def test_rings_of_a_lidar_that_looks_ahead_are_not_joined():
     np.testing.assert_array_equal(found, ring.ravel())
 
 
+@pytest.mark.parametrize('turns', [20, 27, 34])
+def test_a_lidar_that_nods_fast_while_it_turns_has_no_rings(turns):
+    """The medians of its turns rise, and the points of each lie far apart in elevation."""
+    share = np.linspace(0, 1, 20_000)
+    azimuth = (share * 2 * np.pi * turns + np.pi) % (2 * np.pi) - np.pi
+    elevation = np.radians(-20 + 50 * share + 20 * np.sin(2 * np.pi * share * 1713))
+    assert infer_rings(lidar_around(elevation, azimuth)) is None
+
+
 def test_a_lidar_of_one_ring_that_turns_often_has_no_rings():
     azimuth = np.tile(np.linspace(-3.1, 3.1, 200), 8)
     assert infer_rings(np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(1600)], axis=1).astype(np.float32)) is None

@@ -175,5 +175,7 @@ def test_ever_new_frames_are_forgotten_and_poses_go_on(live):
         poses.add(transform('map', f'person_{stamp}', 1.0, stamp))
         if stamp % 100 == 0:
             poses.add(transform('odom', 'base_link', 0.1 * stamp, stamp))
+            poses.add(transform('base_link', 'wheel', 0.1 * stamp, stamp))
     assert [stamp for _, _, stamp in found] == list(range(0, 2500, 100))
     assert len(poses._seen) <= 1000
+    assert len(poses._seen['base_link', 'wheel'].held) == 25, 'what is heard again and again stays'

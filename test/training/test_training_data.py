@@ -236,6 +236,15 @@ def test_where_exact_truth_has_no_depth_there_is_the_sky(exact, flip):
     assert sample.true_points().depth.max() == 300
 
 
+@pytest.mark.parametrize('seed', range(4))
+def test_a_lidar_does_not_judge_what_is_known_to_be_sky(seed):
+    sample = scene(0)
+    sample = dataclasses.replace(sample, truth=np.full(sample.camera.shape, np.nan, np.float32), exact=True)
+    view = make_view(sample, (64, 128), ViewSettings(no_lidar=0.0, virtual=0.0), np.random.default_rng(seed))
+    assert (view.sky == 1).all()
+    assert not np.isfinite(view.target).any()
+
+
 def test_shade_falls_on_images_alone():
     sample = scene(5)
     settings = dataclasses.replace(STILL, flip=0.0, min_zoom=1.0, max_zoom=1.0)

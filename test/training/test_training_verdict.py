@@ -2,6 +2,10 @@
 
 import pytest
 
+pytest.importorskip('torch', reason='training needs torch')
+
+from depth_ros.settings import Settings
+from depth_ros_training.adaptation import before_after
 from depth_ros_training.adaptation.verdict import Row, judge, pool
 
 
@@ -34,6 +38,28 @@ def test_only_what_is_better_is_recommended(rows, better, text):
     verdict = judge(rows)
     assert verdict.better == better
     assert text in verdict.text
+
+
+def test_other_bags_of_one_name_are_judged_apart(monkeypatch, tmp_path):
+    def figures(error):
+        return {
+            'pooled_common': {'num_truth': 5000, 'mae': error, 'rmse': error, 'abs_rel': 0.1, 'delta1': 1.0},
+            'uncertainty': {'pooled': {'within_1_sigma': 0.7, 'within_2_sigma': 0.9}},
+            'points': {'num_images': 2, 'num_truth': 5000, 'num_covered': 5000},
+        }
+
+    def cell(self, bag, held_out, given, base):
+        after = 0.6 if held_out or bag.parent.name == 'a' else 1.3
+        return given, {'methods': {'before': figures(1.0), 'after': figures(after)}}, None
+
+    monkeypatch.setattr(before_after._Comparing, 'cell', cell)
+    also = {tmp_path / name / 'rec': None for name in 'ab'}
+    own = {tmp_path / 'own': None}
+    found = before_after.compare(own, also, True, {}, tmp_path, Settings(), print, print)
+    assert {row.recordings for row in found.rows} == {'held out', 'a/rec', 'b/rec'}
+    verdict = judge(found.rows)
+    assert not verdict.better
+    assert 'on b/rec' in verdict.text
 
 
 def test_bags_are_pooled_over_points():
