@@ -27,7 +27,7 @@ ROS_PACKAGES = (
     'launch_ros',
 )
 # A room may import itself and the rooms named here.
-_CORE = {'types', 'errors', 'settings', 'files'}
+_CORE = {'types', 'errors', 'settings', 'files', 'processes'}
 _BELOW_PIPELINE = _CORE | {'geometry', 'messages', 'networks', 'bags', 'estimators'}
 WALLS = {
     'errors': set(),
@@ -35,6 +35,7 @@ WALLS = {
     'settings': {'errors', 'settings_files'},
     'settings_files': {'errors'},
     'files': {'errors'},
+    'processes': set(),
     'open3d_library': {'errors'},
     'geometry': _CORE,
     'messages': _CORE | {'geometry'},

@@ -40,6 +40,7 @@ from depth_ros.evaluation.holdout import LidarHoldout, ring_step_holdout
 from depth_ros.evaluation.replay import ReplayCounts, replay
 from depth_ros.networks.weights import CHECKPOINT
 from depth_ros.pipeline import DepthPipeline
+from depth_ros.processes import hear_interrupts, interrupts_held
 from depth_ros.settings import EstimatorSettings, Settings
 from depth_ros.types import Frame, LidarScan, SparseDepth
 
@@ -305,9 +306,16 @@ def _apart(call: Callable[..., Any], *arguments: Any) -> Any:
     """Call in a fresh process; one that dies (out of memory, an instruction that the CPU lacks) costs its row only."""
     with ProcessPoolExecutor(1, get_context('spawn')) as pool:
         try:
-            return pool.submit(call, *arguments).result()
+            with interrupts_held():
+                future = pool.submit(_heard, call, *arguments)
+            return future.result()
         except BrokenProcessPool:
             return {'failed': 'the process died'}
+
+
+def _heard(call: Callable[..., Any], *arguments: Any) -> Any:
+    hear_interrupts()
+    return call(*arguments)
 
 
 def _write_random(network_size: str, checkpoint: Path, exports: Path) -> None:

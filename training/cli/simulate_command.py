@@ -15,6 +15,7 @@ from typing import Any
 
 from depth_ros.errors import OutputError, SettingsError
 from depth_ros.estimators.parts import usable_cores
+from depth_ros.processes import interrupts_held
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,8 +120,9 @@ def _parallel(work: list[tuple[int, Path]], settings: Any, overwrite: bool, jobs
     context = multiprocessing.get_context('spawn')  # threads of the ray caster do not survive a fork
     frames, stop = context.Value('q', 0), context.Event()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(frames, stop)) as pool:
-        waiting = {pool.submit(_drive, seed, settings, path, overwrite, _report) for seed, path in work}
         try:
+            with interrupts_held():  # the workers are told to stop
+                waiting = {pool.submit(_drive, seed, settings, path, overwrite, _report) for seed, path in work}
             while waiting:
                 done, waiting = wait(waiting, timeout=0.3, return_when=FIRST_EXCEPTION)
                 bar.show(frames.value)
@@ -147,8 +149,7 @@ _shared: list[Any] = []
 
 
 def _start_worker(frames: Any, stop: Any) -> None:
-    for sent in (signal.SIGINT, signal.SIGTERM):  # the parent is interrupted, and says stop
-        signal.signal(sent, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent gets it too, and says stop
     _shared[:] = [frames, stop]
 
 

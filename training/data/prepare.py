@@ -21,6 +21,7 @@ from depth_ros.bags.recording import Recording
 from depth_ros.bags.select import TopicOverrides
 from depth_ros.errors import BagError, OutputError, TransformError
 from depth_ros.files import check_apart, output_errors, whole_file
+from depth_ros.processes import interrupts_held
 from depth_ros.settings import Settings, to_flat
 from depth_ros.types import LidarScan
 from depth_ros_training.data.chunk import Chunks
@@ -230,7 +231,6 @@ _shared: list[Any] = []
 
 
 def _start_worker(count: Any, stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and says stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
     _shared[:] = [count, stop]
@@ -273,7 +273,8 @@ def _run(first: _Work, then: _Work, jobs: int, progress: Callable[[int], None]) 
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter, stop)) as pool:
         try:
             for work in (first, then):
-                waiting = {pool.submit(_in_worker, function, arguments) for function, arguments in work}
+                with interrupts_held():  # the workers are told to stop
+                    waiting = {pool.submit(_in_worker, function, arguments) for function, arguments in work}
                 while waiting:
                     finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
                     progress(counter.value)

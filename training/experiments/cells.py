@@ -16,6 +16,7 @@ from typing import Any
 
 from depth_ros.errors import OutputError, TrainingError
 from depth_ros.files import output_errors, whole_file
+from depth_ros.processes import hear_interrupts, interrupts_held
 
 _RESULT, _LOCK = 'result.json', 'lock'
 _EXPERIMENT = 'experiment.json'
@@ -103,8 +104,9 @@ def run_cells(cells: Sequence[Cell], out: Path, work: Work, jobs: int, say: Call
     lines = context.SimpleQueue()
     processes = [context.Process(target=_run_in_process, args=(cells, out, work, lines)) for _ in range(jobs)]
     try:
-        for process in processes:
-            process.start()
+        with interrupts_held():
+            for process in processes:
+                process.start()
         running, failure = jobs, None
         while running:
             while lines.empty() and any(process.is_alive() for process in processes):
@@ -128,6 +130,7 @@ def _run_in_process(cells: Sequence[Cell], out: Path, work: Work, lines: Any) ->
     threading.Thread(target=_end_with_parent, daemon=True).start()
     failure: BaseException | None = None
     try:
+        hear_interrupts()
         _run_some(cells, out, work, lines.put)
     except Exception as error:
         failure = error
