@@ -9,6 +9,7 @@ Recordings of many cars fit into it.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -172,8 +173,22 @@ def read_true_depth(folder: Path, calibration: Mapping[str, Any], focal: float) 
     if disparity is None or disparity.ndim != 2:
         raise RecordingError(f'{path} is damaged, expected a grey image of disparities')
     disparity = disparity.astype(np.float32) / _DISPARITY_SCALE
-    numerator = np.float32(focal * calibration['left_from_right_baseline_m'])
+    numerator = np.float32(focal * read_baseline(folder, calibration))
     return np.where(disparity > 0, numerator / np.maximum(disparity, 1e-3), np.float32(np.nan))
+
+
+def read_baseline(folder: Path, calibration: Mapping[str, Any]) -> float:
+    """How far the right camera of a rectified pair is to the right of the left one, metres.
+
+    Raises:
+        RecordingError: it is not a length.
+        KeyError: the calibration lacks it.
+        ValueError: it is not a number.
+    """
+    baseline = float(calibration['left_from_right_baseline_m'])
+    if not 0 < baseline < math.inf:
+        raise RecordingError(f'{folder}: left_from_right_baseline_m is {baseline}, expected metres above 0')
+    return baseline
 
 
 def import_frames(
@@ -260,7 +275,7 @@ def _moment(
     jobs = [images.job('/camera/color/left', left, pinhole, folder / _IMAGE, stamp, size)]
     transforms = [(lidar, left, invert(pose))]
     if (folder / _RIGHT).exists():
-        baseline = float(calibration['left_from_right_baseline_m'])
+        baseline = read_baseline(folder, calibration)
         right_pinhole = _pinhole(folder, calibration, 'right_K')
         jobs.append(
             images.job('/camera/color/right', right, right_pinhole, folder / _RIGHT, stamp, offset_x=-baseline)

@@ -115,6 +115,8 @@ def frame(tmp_path):
     ({'K': 'abc'}, r'frame: calib\.json .*wrong: could not convert string'),
     ({'right_K': [1]}, r'frame: right_K has shape \(1,\), expected \(3, 3\) finite numbers'),
     ({'left_from_right_baseline_m': 'x'}, r'frame: calib\.json .*wrong'),
+    ({'left_from_right_baseline_m': float('nan')}, r'baseline_m is nan, expected metres above 0'),
+    ({'left_from_right_baseline_m': -0.5}, r'baseline_m is -0\.5, expected metres above 0'),
 ])  # fmt: skip
 def test_training_refuses_the_frames_that_the_import_refuses(frame, tmp_path, entries, said):
     folder = frame(**entries)

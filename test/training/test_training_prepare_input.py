@@ -1,6 +1,7 @@
 """What ``prepare`` and ``inspect`` say to bags and datasets that lack something, are damaged or do not fit."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -293,6 +294,28 @@ def test_a_recording_of_which_nothing_was_written_down_is_none(bag, copied):
     arguments = ['--jobs', '1', '--split', 'time', '--gap', '0.15']
     assert main(['prepare', str(bag), '--out', str(copied), *arguments]) == 0
     assert list(read_index(copied).head['recordings']) == ['drive']
+
+
+def test_what_an_earlier_run_left_undone_of_another_recording_is_said(bag, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('depth_ros_training.data.plan.CHUNK_NS', 400_000_000)
+    other = rewrite(bag, tmp_path / 'other')
+    arguments = ['--out', str(tmp_path / 'out'), '--jobs', '1', '--split', 'time', '--gap', '0.15']
+    assert main(['prepare', str(bag), str(other), *arguments]) == 0
+    assert 'an earlier run' not in capsys.readouterr().err
+    (tmp_path / 'out' / 'parts' / 'other' / '000001.json').unlink()
+    assert main(['prepare', str(bag), *arguments]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r'other: an earlier run made only (\d) of its (\d) parts', said), said
+    assert 'drive: an earlier run' not in said
+    assert main(['prepare', str(other), *arguments]) == 0
+    assert 'an earlier run' not in capsys.readouterr().err
+
+
+def test_a_bag_of_the_name_that_datasets_keep_is_refused(bag, tmp_path, capsys):
+    named = rewrite(bag, tmp_path / 'parts')
+    assert main(['prepare', str(named), '--out', str(tmp_path / 'out'), '--jobs', '1', '--split', 'time']) == 2
+    assert 'rename it' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_missing_and_damaged_files_are_named(copied, capsys):

@@ -50,9 +50,10 @@ def finish(
     frames: dict[str, list[dict[str, Any]]] = {}
     warnings: list[str] = []
     reasons: list[str] = []
+    chunk_ns = json.loads((out / PARTS / 'dataset.json').read_text(encoding='utf-8'))['chunk_ns']
     for path in sorted((out / PARTS).glob('*/recording.json')):
         folder, facts = path.parent, json.loads(path.read_text(encoding='utf-8'))
-        entry, found, problems, reason = _merge(folder, facts)
+        entry, found, problems, reason = _merge(folder, facts, chunk_ns)
         warnings += [f'{folder.name}: {problem}' for problem in problems]
         if reason:
             reasons.append(f'{folder.name}: {reason}')
@@ -103,14 +104,22 @@ def _apart(frames: list[dict[str, Any]]) -> float:
     )  # fmt: skip
 
 
-def _merge(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]], list[str], str]:
+def _merge(
+    folder: Path, facts: dict[str, Any], chunk_ns: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[str], str]:
     """One recording of its parts: facts, frames, what is wrong, and why nothing can be learnt ('' if something can)."""
     frames: list[dict[str, Any]] = []
     cameras: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     agreement = EdgeAgreement()
     problems: list[str] = []
-    for path in sorted(folder.glob('[0-9]*.json')):
+    parts = sorted(folder.glob('[0-9]*.json'))
+    num_chunks = (facts['end_ns'] - facts['start_ns']) // chunk_ns + 1
+    if len(parts) < num_chunks:
+        problems.append(
+            f'an earlier run made only {len(parts)} of its {num_chunks} parts; name its bag, too, for the rest'
+        )
+    for path in parts:
         part = json.loads(path.read_text(encoding='utf-8'))
         for camera in part['cameras']:
             if camera not in cameras:

@@ -9,7 +9,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from depth_ros.bags.frames import frame_camera, lidar_pose, read_calibration, read_points, read_split, read_true_depth
+from depth_ros.bags.frames import (
+    frame_camera,
+    lidar_pose,
+    read_baseline,
+    read_calibration,
+    read_points,
+    read_split,
+    read_true_depth,
+)
 from depth_ros.errors import DepthRosError, RecordingError
 from depth_ros.geometry.motion import PointMotion
 from depth_ros.geometry.projection import project
@@ -100,7 +108,7 @@ def _right_image(folder: Path, calibration: dict[str, Any]) -> tuple[SourceImage
     image = np.ascontiguousarray(_read_image(folder / 'right.jpg', _COLOR)[:, :, ::-1])
     camera = frame_camera(folder, calibration, image.shape[:2], 'right_K')
     right_from_left = np.eye(4)
-    right_from_left[0, 3] = -float(calibration['left_from_right_baseline_m'])
+    right_from_left[0, 3] = -read_baseline(folder, calibration)
     return (SourceImage(image, camera, right_from_left, 'stereo'),)
 
 

@@ -156,6 +156,8 @@ def _check_places(out: Path, plans: list[BagPlan]) -> None:
     """Make sure that what is written does not mix with what is read."""
     check_apart(out, [plan.path for plan in plans])
     for plan in plans:
+        if plan.name == PARTS:
+            raise OutputError(f'the bag {str(plan.path)!r} has the name of a folder that datasets keep; rename it')
         if plan.path.resolve().is_relative_to(out.resolve()):
             raise OutputError(f'{str(out)!r} holds the bag {str(plan.path)!r}, which must stay; choose another folder')
 
