@@ -3,6 +3,8 @@
 ``ros2 launch depth_ros depth.launch.py image:=/camera/image camera_info:=/camera/camera_info points:=/lidar``
 """
 
+from pathlib import Path
+
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
@@ -18,7 +20,8 @@ TOPICS = {
 }
 # Launch argument -> parameter. Without a value the parameter file decides.
 OVERRIDES = {'use_sim_time': 'use_sim_time', 'autostart': 'autostart', 'image_transport': 'input.image_transport'}
-BOOLEANS = ('', 'true', 'false')
+BOOLEANS = ('', 'true', 'false', 'True', 'False')
+FILES = ('base_params_file', 'params_file')
 
 
 def transport(context):
@@ -33,16 +36,20 @@ def transport(context):
 def depth_node(context):
     given = {name: context.launch_configurations[argument] for argument, name in OVERRIDES.items()}
     overrides = {
-        name: value == 'true' if value in BOOLEANS else value for name, value in given.items() if value != ''
+        name: value.lower() == 'true' if value in BOOLEANS else value for name, value in given.items() if value != ''
     }
-    files = [context.launch_configurations[name] for name in ('base_params_file', 'params_file')]
+    files = {name: context.launch_configurations[name] for name in FILES}
+    for name, file in files.items():
+        # Launch itself would warn, and start the node without the parameters.
+        if file and not Path(file).is_file():
+            raise FileNotFoundError(f'{name} is {file!r}, which is no file; name a YAML file with parameters')
     return [
         LifecycleNode(
             package='depth_ros',
             executable='depth_node',
             name='depth_node',
             namespace=LaunchConfiguration('namespace'),
-            parameters=[*(file for file in files if file), overrides],
+            parameters=[*(file for file in files.values() if file), overrides],
             remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
             ros_arguments=['--log-level', LaunchConfiguration('log_level')],
             output='screen',

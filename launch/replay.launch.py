@@ -3,6 +3,8 @@
 Topics and transforms are read from the bag; every one of them can be named instead.
 """
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -40,6 +42,7 @@ def replay(context):
     fixed_frame = []
     if lines := found.fixed.text():
         base = Path(tempfile.mkdtemp(prefix='depth_ros_')) / 'transforms.yaml'
+        atexit.register(shutil.rmtree, base.parent, ignore_errors=True)
         write_node_params(found, base)
         forwarded['base_params_file'] = str(base)
         fixed_frame = ['-f', lines[0].split()[0]]
@@ -63,11 +66,18 @@ def replay(context):
         parameters=[{'use_sim_time': True}],
         condition=IfCondition(LaunchConfiguration('rviz')),
     )
-    end = RegisterEventHandler(
-        OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason='the recording is over'))])
-    )
+    end = RegisterEventHandler(OnProcessExit(
+        target_action=lambda action: action is not rviz, on_exit=shut_down, handle_once=True
+    ))
     # RViz first: where it is not installed, launch stops here, before it has started anything else.
     return [rviz, depth, player, end]
+
+
+def shut_down(event, context):
+    """End with the recording, and with the node: without it the player would wait for it, or play to nobody."""
+    if context.is_shutdown:
+        return None  # launch_ros fails at a second time, as after Ctrl-C
+    return [EmitEvent(event=Shutdown(reason=f'{event.process_name} has ended'))]
 
 
 def generate_launch_description():
@@ -76,7 +86,8 @@ def generate_launch_description():
         DeclareLaunchArgument('bag', description='folder or file of the bag (.mcap, .db3, .bag)'),
         DeclareLaunchArgument('rate', default_value='1.0', description='seconds of the recording per second'),
         DeclareLaunchArgument(
-            'rviz', default_value='false', choices=['true', 'false'], description='show the result in RViz'
+            'rviz', default_value='false', choices=['true', 'false', 'True', 'False'],
+            description='show the result in RViz'
         ),
         DeclareLaunchArgument('params_file', default_value='', description='YAML file with parameters of the node'),
         DeclareLaunchArgument('image', default_value='', description=f'topic of the images {of_bag}'),

@@ -41,7 +41,8 @@ class BagPlayer(Node):
         Raises:
             BagError: none of the topics can be played.
         """
-        super().__init__('bag_player')
+        # It does not spin: `ros2 param list`, of all nodes, would wait for its answer for ever.
+        super().__init__('bag_player', start_parameter_services=False)
         self._bag, self._rate = bag, rate
         self._clock_publisher = self.create_publisher(Clock, '/clock', 10)
         self._publishers_by_topic: dict[str, Publisher] = {}

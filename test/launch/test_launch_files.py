@@ -133,3 +133,33 @@ def test_replay_plays_only_what_the_node_reads():
     played = words[words.index('--topics') + 1 : words.index('--wait-for')]
     assert played[0] == words[words.index('--wait-for') + 1], 'the images'
     assert '/tf_static' in played
+
+
+@pytest.mark.parametrize('name', ['params_file', 'base_params_file'])
+def test_a_parameter_file_that_is_not_there_is_refused(tmp_path, name):
+    (tmp_path / 'there.yaml').touch()
+    assert started_by('depth.launch.py', **{name: str(tmp_path / 'there.yaml')})
+    with pytest.raises(FileNotFoundError, match=rf"^{name} is '.*/nowhere.yaml', which is no file; name"):
+        started_by('depth.launch.py', **{name: str(tmp_path / 'nowhere.yaml')})
+
+
+@pytest.mark.skipif(not SAMPLE_BAG.is_dir(), reason='the sample bag is not installed with the package')
+def test_replay_ends_with_the_recording_and_with_the_node_but_not_with_rviz():
+    rviz, depth, player, end = started_by('replay.launch.py', bag=str(SAMPLE_BAG))
+    from launch.events.process import ProcessExited
+
+    from launch import LaunchContext
+
+    def ended(action):
+        return ProcessExited(action=action, name='some', cmd=[], cwd=None, env=None, pid=1, returncode=0)
+
+    handler, context = end.event_handler, LaunchContext()
+    assert handler.matches(ended(player))
+    assert handler.matches(ended(depth))
+    assert not handler.matches(ended(rviz))
+    context.register_event_handler(handler)
+    (action,) = handler.handle(ended(player), context)
+    assert action.event.reason == 'some has ended'
+    context.register_event_handler(handler)  # it had gone: a second shutdown fails
+    context._set_is_shutdown(True)
+    assert not handler.handle(ended(player), context)
