@@ -51,7 +51,7 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	test -d $(WORK)/simulated_val || $(VENV)/bin/depth_ros_training cache $(WORK)/worlds/* --out $(WORK)/simulated_val
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_start.yaml --data $(WORK) --out $(WORK)/start
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped.yaml --data $(WORK) --out $(WORK)/run
-	$(VENV)/bin/depth_ros_training mean $(WORK)/start/best.safetensors $(WORK)/run/best.safetensors --share 0.4 --config config/training/shipped_start.yaml --data $(WORK) --out $(WORK)/mean.safetensors
+	$(VENV)/bin/depth_ros_training mean $(WORK)/start/best.safetensors $(WORK)/run/best.safetensors --share 0.4 --config config/training/shipped_start.yaml --data $(WORK) --out $(WORK)/mean.safetensors --overwrite
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/faster
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/less_lidar --set network.start=faster/last.safetensors --set view.scattered=0.2 --set view.no_lidar=0.15 --set optimizer.learning_rate=0.0005 --set run.steps=16000 --set run.seed=1
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_faster.yaml --data $(WORK) --out $(WORK)/held_back --set network.start=less_lidar/last.safetensors --set view.scattered=0.2 --set view.no_lidar=0.15 --set loss.correction=1.0 --set optimizer.learning_rate=0.0004 --set optimizer.decay_share=0.8 --set run.steps=3800 --set run.seed=2
@@ -59,7 +59,7 @@ weights: $(VENV)/installed_test  ## the checkpoint that ships, once more: make w
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/more_drives --set network.start=deviation/last.safetensors --set loss.teacher=2.0 --set 'optimizer.only=[lidar_stem,encoder,decoder,hidden,head,coarse_heads]' --set optimizer.encoder_rate=0.0 --set run.steps=9000 --set run.steps_per_epoch=1500 --set run.seed=5
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/features
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/longer --set network.start=features/last.safetensors --set 'data.sources=[0.35 frames splits.json train,0.15 frames splits.json rgbd_train,0.5 samples simulated_large]' --set run.steps=9000 --set run.steps_per_epoch=1500 --set run.seed=7
-	$(VENV)/bin/depth_ros_training mean $(WORK)/features/last.safetensors $(WORK)/longer/last.safetensors --share 0.7 --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/longer_mean.safetensors
+	$(VENV)/bin/depth_ros_training mean $(WORK)/features/last.safetensors $(WORK)/longer/last.safetensors --share 0.7 --config config/training/shipped_features.yaml --data $(WORK) --out $(WORK)/longer_mean.safetensors --overwrite
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_wide.yaml --data $(WORK) --out $(WORK)/wide
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_wide.yaml --data $(WORK) --out $(WORK)/wider --set network.start=wide/last.safetensors --set 'network.teachers=[wide/last.safetensors]' --set network.teachers_see=the_same --set data.crop_width=896 --set optimizer.decay_share=0.7 --set run.steps=10500 --set run.seed=10
 	$(VENV)/bin/depth_ros_training fit --config config/training/shipped_sky.yaml --data $(WORK) --out $(WORK)/sky

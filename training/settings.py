@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from depth_ros.errors import SettingsError
 from depth_ros.networks.layout import STRIDE
 from depth_ros.settings import from_flat, load_yaml, param, parameters
 
@@ -260,6 +261,10 @@ class TrainingSettings:
         for spec in parameters(type(self)):
             group, name = spec.name.split('.')
             spec.check(getattr(getattr(self, group), name))
+        if self.view.min_zoom > self.view.max_zoom:
+            raise SettingsError(
+                f'view.min_zoom is {self.view.min_zoom:g}, expected at most view.max_zoom, {self.view.max_zoom:g}'
+            )
 
 
 def load(path: Path, changes: dict[str, object] | None = None) -> TrainingSettings:

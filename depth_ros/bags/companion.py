@@ -82,10 +82,29 @@ class TrueDepth(Companion):
     def __init__(self, path: Any, start_ns: int | None = None, stop_ns: int | None = None) -> None:
         super().__init__(path, TRUTH_TOPIC, 0, start_ns, stop_ns)
 
-    def depth_at(self, stamp: int) -> np.ndarray | None:
-        """(H, W) float32 metres, NaN = unknown; None where the bag has none for this stamp."""
+    def depth_at(self, stamp: int, frame_id: str) -> np.ndarray | None:
+        """Depth that the image of a stamp should have.
+
+        Args:
+            stamp: of the image, ns.
+            frame_id: optical frame of its camera.
+
+        Returns:
+            (H, W) float32 metres, NaN = unknown; None where the bag has none for this stamp.
+
+        Raises:
+            BagError: it is the depth of another camera.
+        """
         message = self.at(stamp)
-        return None if message is None else decode_truth(message)
+        if message is None:
+            return None
+        seen_from = message.header.frame_id.lstrip('/')
+        if seen_from != frame_id:
+            raise BagError(
+                f'{TRUTH_TOPIC} has the true depth of {seen_from!r}, and the images are of {frame_id!r}; name the '
+                'images of the former'
+            )
+        return decode_truth(message)
 
 
 def decode_truth(message: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from depth_ros.bags.importing import (
 from depth_ros.bags.kitti_files import rigid_4x4
 from depth_ros.errors import RecordingError
 from depth_ros.geometry.rigid import invert
+from depth_ros.messages.image import file_pixels
 from depth_ros.types import Camera, LidarScan
 
 _LIDAR_TOPIC = '/lidar/points'
@@ -99,7 +101,8 @@ def read_points(folder: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray
         with np.load(folder / _POINTS, allow_pickle=False) as content:
             points = content['points'].astype(np.float32)
             ring = content.get('ring')
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    # A TypeError: it is an array (.npy) by another name.
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordingError(f'{folder}: cannot read {_POINTS}: {error}') from error
     if points.ndim != 2 or points.shape[1] not in (3, 4):
         raise RecordingError(f'{folder}: points of {_POINTS} have shape {points.shape}, expected (N, 3) or (N, 4)')
@@ -135,7 +138,7 @@ def write_frame(
     Raises:
         RecordingError: the image cannot be read.
     """
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = file_pixels(np.frombuffer(image, np.uint8))
     if pixels is None:
         raise RecordingError(f'image of {folder.name} is damaged, expected a JPEG file')
     folder.mkdir(parents=True)

@@ -14,7 +14,7 @@ from depth_ros.errors import RecordingError
 from depth_ros.geometry.rings import infer_rings
 from depth_ros.messages.camera_info import fill_camera_info
 from depth_ros.messages.header import set_body, set_stamp
-from depth_ros.messages.image import fill_image
+from depth_ros.messages.image import file_pixels, fill_image
 from depth_ros.messages.odometry import fill_transform
 from depth_ros.messages.point_cloud import fill_lidar_cloud
 from depth_ros.types import Camera, LidarScan
@@ -221,7 +221,7 @@ def read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise RecordingError(f'cannot read {path}: {error.strerror}') from error
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    pixels = file_pixels(data)
     if pixels is None or pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)):
         raise RecordingError(f'{path} ({data.size} bytes) is no whole 8-bit colour or grey image')
     return data, pixels

@@ -175,7 +175,10 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                     f'{path} has reflectances up to {reflectance.max():g}, expected 0 to 1 as in KITTI; scale them'
                 )
             return np.ascontiguousarray(points[:, :3]), (reflectance.copy() if reflectance.any() else None)
-    if size % 12 == 0 and size:
+    # Of coordinates in points of 12 bytes every fourth would not always be a reflectance.
+    fourth = values[3::4]
+    cut_off = size % 16 and len(fourth) and bool(((fourth >= 0) & (fourth <= 1)).all())
+    if size % 12 == 0 and size and not cut_off:
         return values.reshape(-1, 3), None
     raise RecordingError(
         f'{path} has {size} bytes, expected points of 16 (x y z reflectance) or 12 bytes; is it cut off?'

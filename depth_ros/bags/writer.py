@@ -48,6 +48,8 @@ class BagWriter:
             OutputError: something is there that must not be replaced.
         """
         self.path = Path(path)
+        if self.path.name in ('', '..'):
+            self.path = self.path.resolve()
         self._compress = compress
         self._overwrite = overwrite
         self._check_free()

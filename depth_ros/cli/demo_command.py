@@ -28,7 +28,7 @@ from depth_ros.cli.evaluate_command import add_arguments as add_evaluate_argumen
 from depth_ros.cli.inspect_command import write_node_params
 from depth_ros.cli.playback import input_topics
 from depth_ros.cli.private_graph import private_graph
-from depth_ros.errors import BagError, DepthRosError, MissingDependencyError, SettingsError
+from depth_ros.errors import BagError, DamagedBagError, DepthRosError, MissingDependencyError, SettingsError
 from depth_ros.estimators.registry import create_estimator, method_name, runs_on
 from depth_ros.evaluation.output import OutputFolder
 from depth_ros.messages.header import stamp_ns
@@ -86,7 +86,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(f'      {live["images"]} of {num_images} images came back as depth, {time.monotonic() - started:.0f} s')
         methods = _METHODS if estimator.needs_lidar else ('network', *_METHODS)
         print(f'[2/3] evaluating {", ".join(methods)} with {_INPUT_RINGS} rings given', flush=True)
-        _evaluate(arguments.bag, folder, methods)
+        damage = _evaluate(arguments.bag, folder, methods)
+    if damage:
+        raise DamagedBagError(f'{damage}; the results are those of the images before the damage')
     out = arguments.out
     print('[3/3] where to look')
     for name, what in (
@@ -180,7 +182,8 @@ def _wait(waited_for: subprocess.Popen[bytes], timeout_s: float, *others: subpro
         raise DepthRosError(f'{waited_for.args[2]} ended with code {waited_for.returncode}; see above')
 
 
-def _evaluate(bag: Path, folder: Path, methods: Sequence[str]) -> None:
+def _evaluate(bag: Path, folder: Path, methods: Sequence[str]) -> str:
+    """Evaluate into the folder; returns what is damaged of the bag, if anything is."""
     results = folder / 'evaluation'
     parser = argparse.ArgumentParser()
     add_evaluate_arguments(parser)
@@ -190,10 +193,13 @@ def _evaluate(bag: Path, folder: Path, methods: Sequence[str]) -> None:
              str(folder / _CLOUD)]
         )
     )  # fmt: skip
+    if evaluation.interrupted:
+        raise KeyboardInterrupt  # part of the images is no demo: earlier results stay
     print(table(evaluation))
     for file in results.iterdir():
         file.replace(folder / file.name)
     results.rmdir()
+    return evaluation.damage
 
 
 def _live_result(recorded: Path) -> dict[str, object]:

@@ -61,7 +61,12 @@ def run_command(
     for name, text in commands.items():
         command = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + '.')
         if name == wanted:
-            module = importlib.import_module(f'{package}.{name}_command')
+            try:
+                module = importlib.import_module(f'{package}.{name}_command')
+            except ModuleNotFoundError as error:
+                if '--debug' in argv:
+                    raise
+                return _missing(program, name, error)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
@@ -78,10 +83,21 @@ def run_command(
             raise
         print(f'{program} {arguments.command}: {error}', file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if arguments.debug:
+            raise
+        return _missing(program, arguments.command, error)
     except KeyboardInterrupt:
         print(f'{program} {arguments.command}: interrupted', file=sys.stderr)
         return 130
     return 0
+
+
+def _missing(program: str, command: str, error: ModuleNotFoundError) -> int:
+    """Say what is not installed: much of it is needed by some commands only."""
+    module = (error.name or str(error)).partition('.')[0]
+    print(f'{program} {command}: needs the Python module {module!r}, which is not installed', file=sys.stderr)
+    return 2
 
 
 class _Answer:

@@ -341,7 +341,7 @@ class _Run:
         if self.truth is None:
             judging = estimate.withheld
         else:
-            depth = self.truth.depth_at(estimate.frame.stamp_ns)
+            depth = self.truth.depth_at(estimate.frame.stamp_ns, estimate.frame.camera.frame_id)
             judging = None if depth is None else SparseDepth.from_image(depth)
             self.without_truth += judging is None
         if judging is not None:

@@ -57,10 +57,18 @@ class OutputFolder:
         new = list(self._temporary.iterdir())
         old = [item for item in self._others() if item.name in self._names]
         replaced = Path(tempfile.mkdtemp(prefix='.replaced.', dir=self._temporary))
-        for item in old:
-            item.rename(replaced / item.name)
-        for item in new:
-            item.rename(self.path / item.name)
+        try:
+            for item in old:
+                item.rename(replaced / item.name)
+            for item in new:
+                item.rename(self.path / item.name)
+        except BaseException:  # interrupts, too: else neither the old nor the new would be left
+            for item in new:
+                if not item.exists():
+                    (self.path / item.name).rename(item)
+            for item in replaced.iterdir():
+                item.rename(self.path / item.name)
+            raise
 
     def _others(self) -> list[Path]:
         return [item for item in self.path.iterdir() if item != self._temporary]

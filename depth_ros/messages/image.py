@@ -158,13 +158,7 @@ def decode_file(data: np.ndarray, form: str = '') -> tuple[np.ndarray, str]:
     Raises:
         MessageError: not a colour or grey image, or damaged.
     """
-    content = memoryview(np.ascontiguousarray(data))
-    # Before version 5 OpenCV makes up the rest of a JPEG that is cut off.
-    is_cut = bytes(content[:2]) == _JPEG_START and not _ends(content)
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) and not is_cut else None
-    except cv2.error:  # a damaged header may name a size beyond all memory
-        pixels = None
+    pixels = file_pixels(data)
     if pixels is None:
         raise MessageError(
             f'compressed image of {len(data)} bytes in format {form!r} cannot be decoded, expected whole JPEG or '
@@ -177,6 +171,17 @@ def decode_file(data: np.ndarray, form: str = '') -> tuple[np.ndarray, str]:
     elif pixels.ndim == 2 and (pattern := _bayer(form)):
         pixels = cv2.cvtColor(pixels, _PLAIN[f'{pattern}8'][2])
     return pixels, 'mono8' if pixels.ndim == 2 else 'bgr8'
+
+
+def file_pixels(data: np.ndarray) -> np.ndarray | None:
+    """Pixels as a JPEG or PNG file, (N,) uint8, holds them, blue first; None where it is damaged or cut off."""
+    content = memoryview(np.ascontiguousarray(data))
+    # Before version 5 OpenCV makes up the rest of a JPEG that is cut off.
+    is_cut = bytes(content[:2]) == _JPEG_START and not _ends(content)
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) and not is_cut else None
+    except cv2.error:  # a damaged header may name a size beyond all memory
+        return None
 
 
 def _bayer(form: str) -> str:

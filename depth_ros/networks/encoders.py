@@ -86,7 +86,7 @@ class BackboneEncoder(nn.Module):
         if pretrained:
             try:
                 self.backbone = AutoBackbone.from_pretrained(_HUB[name], out_features=config.out_features)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # of the client of the hub, which has classes of its own
                 raise SettingsError(
                     f'weights of {_HUB[name]!r} cannot be fetched ({" ".join(str(error).split())[:200]}); connect '
                     'to the model hub once, or start without (network.pretrained: false)'

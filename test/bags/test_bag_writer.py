@@ -100,6 +100,15 @@ def test_what_is_no_bag_is_never_replaced(tmp_path):
         BagWriter(tmp_path / 'precious', overwrite=True)
 
 
+def test_the_folder_that_one_is_in_can_be_replaced(tmp_path, monkeypatch):
+    write_drive(tmp_path / 'drive', count=2)
+    monkeypatch.chdir(tmp_path / 'drive')
+    write_drive('.', overwrite=True, count=4)
+    with BagReader(tmp_path / 'drive') as reader:
+        assert sum(topic.count for topic in reader.topics) > 2
+    assert [item.name for item in tmp_path.iterdir()] == ['drive']
+
+
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ValueError])
 def test_an_interrupt_leaves_nothing(tmp_path, error):
     def write():

@@ -1,5 +1,6 @@
 """Folders of public frames become bags with the geometry of their calibrations."""
 
+import io
 import json
 
 import cv2
@@ -116,10 +117,40 @@ def test_an_unknown_split_is_named(frames):
         read_split(frames / 'splits.json', 'val')
 
 
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def spoil_bytes(path):
+    """Damage what is compressed, and neither names nor sizes."""
+    np.savez_compressed(path, points=np.random.default_rng(0).random((500, 3)).astype(np.float32))
+    data = bytearray(path.read_bytes())
+    data[200:400] = bytes(value ^ 255 for value in data[200:400])
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def claim_size(path):
+    """Let the header of a JPEG name more pixels than there is memory."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b'\xff\xc0') + 5
+    data[start : start + 4] = b'\xff\xdc\xff\xdc'
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize(('spoil', 'message'), [
     (lambda folder: (folder / 'image.jpg').write_bytes(b'no image'), 'no whole 8-bit'),
     (lambda folder: (folder / 'points.npz').write_bytes(b'no points'), r'cannot read points\.npz'),
+    (lambda folder: spoil_bytes(folder / 'points.npz'), r'cannot read points\.npz'),
+    (lambda folder: (folder / 'points.npz').write_bytes(npy(np.zeros((5, 3)))), r'cannot read points\.npz'),
     (lambda folder: np.savez(folder / 'points.npz', points=np.zeros((5, 2))), r'expected \(N, 3\)'),
+    (lambda folder: cut(folder / 'image.jpg'), 'no whole 8-bit'),
+    (lambda folder: claim_size(folder / 'image.jpg'), 'no whole 8-bit'),
     (lambda folder: (folder / 'calib.json').write_text('{}'), 'camera_from_lidar'),
     (lambda folder: (folder / 'calib.json').write_text('[1]'), 'expected an object'),
     (lambda folder: (folder / 'gt_disp.png').write_bytes(b'no image'), r'^[^:]*gt_disp\.png is damaged'),

@@ -237,6 +237,14 @@ def cut_scan(drive):
     return path.name
 
 
+def cut_scan_to_triples(drive):
+    """Where it ends by chance after a whole number of points without reflectance."""
+    path = drive / 'velodyne_points' / 'data' / '0000000001.bin'
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: (size // 48 - 1) * 48 + 12])
+    return 'is it cut off?'
+
+
 def without(name):
     def remove(drive):
         path = drive / name if (drive / name).exists() else drive.parent / name
@@ -257,6 +265,7 @@ FAULTS = {
     'image cut off': break_image,
     'image resized': resize_image,
     'scan cut off': cut_scan,
+    'scan cut off to triples': cut_scan_to_triples,
     'no camera calibration': without('calib_cam_to_cam.txt'),
     'no lidar calibration': without('calib_velo_to_cam.txt'),
     'no imu calibration': without('calib_imu_to_velo.txt'),

@@ -1,6 +1,7 @@
 """The processes of the demo: a graph of their own, and time for the whole recording."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,3 +26,14 @@ def test_a_rate_that_cannot_be_played_is_refused_before_anything_starts(rate, tm
     assert main(['demo', '--rate', rate, '--out', str(tmp_path / 'out')]) == 2
     assert f'--rate is {float(rate):g}, expected 0.01 to 100' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_that_was_interrupted_or_found_damage_is_said(tmp_path, monkeypatch):
+    (tmp_path / 'evaluation').mkdir()
+    ended = SimpleNamespace(interrupted=True, damage='')
+    monkeypatch.setattr(demo_command, 'write_results', lambda arguments: ended)
+    monkeypatch.setattr(demo_command, 'table', lambda evaluation: '')
+    with pytest.raises(KeyboardInterrupt):
+        demo_command._evaluate(tmp_path / 'bag', tmp_path, ['nearest'])
+    ended.interrupted, ended.damage = False, 'damaged after 3 s'
+    assert demo_command._evaluate(tmp_path / 'bag', tmp_path, ['nearest']) == 'damaged after 3 s'

@@ -45,6 +45,17 @@ def test_an_error_is_one_line_and_exit_code_2(arguments, capsys, tmp_path, monke
     assert list(tmp_path.iterdir()) == [], 'nothing half-written is left'
 
 
+@pytest.mark.parametrize('module', ['rosbags', 'numba'])
+def test_a_module_that_is_not_installed_is_one_line(module):
+    program = (
+        f'import sys; sys.modules[{module!r}] = None; from depth_ros.cli.main import main; '
+        "sys.exit(main(['inspect', 'bag']))"
+    )
+    ended = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == f"depth_ros inspect: needs the Python module {module!r}, which is not installed\n"
+
+
 @pytest.mark.parametrize(('arguments', 'said'), [
     (['bench', '--bag', 'bag', '--frames', '9'], '--frames says nothing about --bag'),
     (['bench', '--threads', '2', '--no-node'], '--threads says nothing about the stages'),

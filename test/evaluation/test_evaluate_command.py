@@ -15,6 +15,7 @@ from depth_ros.bags.writer import BagWriter
 from depth_ros.cli import evaluate_command
 from depth_ros.cli.main import main
 from depth_ros.evaluation.metrics import KEYS
+from depth_ros.evaluation.output import OutputFolder
 from depth_ros.evaluation.report import number
 from depth_ros.networks.weights import EXPORTED
 from depth_ros.settings import Settings, to_flat
@@ -217,6 +218,30 @@ def test_only_results_are_overwritten(street, tmp_path):
     assert sorted(leftovers(out)) == ['metrics.json', 'notes.txt', 'second drive'], 'a report of other figures is none'
     assert (out / 'notes.txt').read_text() == 'hours of work'
     assert list(json.loads((out / 'metrics.json').read_text())['methods']) == ['linear']
+
+
+@pytest.mark.parametrize('until', range(4))
+def test_results_that_are_interrupted_on_their_way_leave_those_before(tmp_path, monkeypatch, until):
+    (tmp_path / 'out').mkdir()
+    for name in ('metrics.json', 'report.html'):
+        (tmp_path / 'out' / name).write_text('old')
+    rename, left = Path.rename, [until]
+
+    def interrupted(self, target):
+        left[0] -= 1
+        if left[0] == -1:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    folder = OutputFolder(tmp_path / 'out', ('metrics.json', 'report.html'), overwrite=True)
+    new = folder.__enter__()
+    for name in ('metrics.json', 'report.html'):
+        (new / name).write_text('new')
+    monkeypatch.setattr(Path, 'rename', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        folder.__exit__(None)
+    kept = {item.name: item.read_text() for item in (tmp_path / 'out').iterdir()}
+    assert kept == {'metrics.json': 'old', 'report.html': 'old'}
 
 
 def test_the_folder_that_one_is_in_and_a_mounted_one_are_filled(street, tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
+from contextlib import closing
 from functools import partial
 
 import numpy as np
 import pytest
 from street import CAMERA, NUM_RINGS, PERIOD, START, panned, scan, true_depth, write_panned, write_street
 
+from depth_ros.bags.companion import TrueDepth
 from depth_ros.bags.recording import Recording
 from depth_ros.errors import BagError, FrameRefused, SettingsError
 from depth_ros.estimators.registry import create_estimator
@@ -171,6 +173,16 @@ def test_true_depth_judges_every_pixel_that_has_one(tmp_path):
     assert found['pooled']['mae'] == pytest.approx(np.abs(errors[known]).mean(), rel=1e-4)
     assert document['judged_by'] == 'pixels of /truth/depth'
     assert '2 of 6 images have no true depth' in document['notes']
+
+
+def test_true_depth_of_another_camera_judges_nothing(tmp_path):
+    bag = write_street(tmp_path / 'drive', truths=(0,))
+    with closing(TrueDepth(bag)) as truth, Recording(bag) as recording:
+        frame = next(item for _, item in recording.events() if isinstance(item, Frame))
+        with pytest.raises(BagError, match=r"true depth of 'cam_optical', and the images are of 'right_optical'; name"):
+            truth.depth_at(frame.stamp_ns, 'right_optical')
+    with closing(TrueDepth(bag)) as truth:
+        assert truth.depth_at(frame.stamp_ns, frame.camera.frame_id) is not None
 
 
 def test_without_true_depth_it_cannot_judge(street):

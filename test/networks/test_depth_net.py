@@ -211,12 +211,13 @@ def test_unknown_sizes_and_encoders_are_refused():
         DepthNet('small', 'alexnet')
 
 
-def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
+@pytest.mark.parametrize('kind', [OSError, type('ConnectError', (Exception,), {})])
+def test_weights_that_cannot_be_fetched_are_named(monkeypatch, kind):
     pytest.importorskip('transformers', reason='backbones need transformers')
     from transformers import AutoBackbone
 
     def fail(*_, **__):
-        raise OSError('no route to host')
+        raise kind('no route to host')
 
     monkeypatch.setattr(AutoBackbone, 'from_pretrained', fail)
     with pytest.raises(SettingsError, match=r'microsoft/resnet-18.*no route to host.*pretrained: false'):

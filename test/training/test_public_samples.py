@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import types
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -148,11 +149,12 @@ def test_what_is_there_stays_and_what_cannot_be_read_leaves_nothing(clones, tmp_
     collect(clones, out, ['tri_dgp'])
     assert not list((out / 'tri_dgp').iterdir())
     (out / 'tri_dgp').rmdir()
-    for scene in SCENES[1:]:
-        (clones / 'dgp/tests/data/dgp/test_scene' / scene / 'cloud.npz').unlink()
-    with pytest.raises(RecordingError, match=r'tri_dgp are not as they were.*cloud\.npz'):
-        collect(clones, out, ['tri_dgp'])
-    assert not list(out.iterdir())
+    for damage, said in (lambda path: path.write_bytes(b'PK but no archive'), ''), (Path.unlink, r'.*cloud\.npz'):
+        for scene in SCENES[1:]:
+            damage(clones / 'dgp/tests/data/dgp/test_scene' / scene / 'cloud.npz')
+        with pytest.raises(RecordingError, match=f'tri_dgp are not as they were{said}'):
+            collect(clones, out, ['tri_dgp'])
+        assert not list(out.iterdir())
 
 
 def test_a_missing_clone_is_named_before_anything_is_written(clones, tmp_path, capsys):

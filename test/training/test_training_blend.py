@@ -250,6 +250,12 @@ def test_one_mean_is_calibrated_too(kept, tmp_path, monkeypatch, capsys, by_trut
     assert std_correction(sums_of(mean, own, by_truth)) == pytest.approx(1, rel=0.02)
     assert std_correction(sums_of(mean, own, not by_truth)) != pytest.approx(1, rel=0.1)
     assert (facts['share'], facts['step'], 'shares' in facts) == (0.25, 7, False)
+    before = (tmp_path / 'mean.safetensors').read_bytes()
+    assert main(['mean', *names, '--share', '0.75', *rest]) == 2
+    assert 'is there already; name another file, or say --overwrite' in capsys.readouterr().err
+    assert (tmp_path / 'mean.safetensors').read_bytes() == before
+    assert main(['mean', *names, '--share', '0.75', *rest, '--overwrite']) == 0
+    assert (tmp_path / 'mean.safetensors').read_bytes() != before
 
 
 @pytest.mark.parametrize('name', ['before.safetensors', 'tuned.safetensors', 'mean.txt'])

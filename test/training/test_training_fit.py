@@ -33,7 +33,7 @@ from depth_ros_training.data.store import SampleFolder, SampleWriter
 from depth_ros_training.engine.fit import _precision, fit
 from depth_ros_training.engine.system import predict
 from depth_ros_training.engine.validation import NUM_SUMS, Cases, figures, score
-from depth_ros_training.settings import load
+from depth_ros_training.settings import LossSettings, load
 from depth_ros_training.systems.supervised import SupervisedSystem
 
 ROOT = Path(__file__).parents[2]
@@ -198,12 +198,23 @@ def test_a_folder_of_another_run_is_refused(data):
 
 
 @pytest.mark.parametrize(
-    'wrong', [{'data__sources': ['1 samples nowhere']}, {'network__start': 'nowhere.safetensors'}], ids=['data', 'net']
+    ('wrong', 'message'),
+    [
+        ({'data__sources': ['1 samples nowhere']}, 'nowhere'),
+        ({'network__start': 'nowhere.safetensors'}, 'nowhere'),
+        ({f'loss__{field.name}': 0.0 for field in dataclasses.fields(LossSettings)}, 'all weights of loss are 0'),
+    ],
+    ids=['data', 'net', 'no loss'],
 )
-def test_a_typing_error_does_not_claim_the_folder(data, wrong):
-    with pytest.raises(DepthRosError, match='nowhere'):
+def test_a_typing_error_does_not_claim_the_folder(data, wrong, message):
+    with pytest.raises(DepthRosError, match=message):
         fit(SupervisedSystem, settings_of(data, run__steps=3, **wrong), data, data / 'out', progress=False)
     fit(SupervisedSystem, settings_of(data, run__steps=3), data, data / 'out', progress=False)
+
+
+def test_zooms_the_wrong_way_round_are_refused(data):
+    with pytest.raises(SettingsError, match=r'view.min_zoom is 3, expected at most view.max_zoom, 2'):
+        settings_of(data, view__min_zoom=3.0, view__max_zoom=2.0)
 
 
 def test_a_precision_that_this_machine_cannot_train_in_is_refused(data, monkeypatch):

@@ -161,7 +161,10 @@ class _Comparing:
                     temporary.write_bytes(encoded.tobytes())
             with whole_file(path) as temporary:
                 temporary.write_text(json.dumps(evaluation.document, indent=1), encoding='utf-8')
-        return given, json.loads(path.read_text(encoding='utf-8')), picture if picture.is_file() else None
+        document = json.loads(path.read_text(encoding='utf-8'))
+        if damage := document.get('damage'):
+            self.notes.append(f'{bag.name}: given {given}, judged on the images before the damage: {damage}')
+        return given, document, picture if picture.is_file() else None
 
     @cached_property
     def _estimators(self) -> dict[str, Estimator]:

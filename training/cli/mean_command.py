@@ -7,6 +7,7 @@ from pathlib import Path
 
 from depth_ros.cli.evaluate_command import Progress
 from depth_ros.errors import OutputError
+from depth_ros.files import check_file
 from depth_ros_training.settings import load
 
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--data', type=Path, default=Path(), help='folder that paths of the configuration start from')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='checkpoint to write')
+    parser.add_argument('--overwrite', action='store_true', help='replace the checkpoint that is there')
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -30,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     out = arguments.out.resolve()
     if out.suffix != '.safetensors' or out in (arguments.before.resolve(), arguments.after.resolve()):
         raise OutputError(f'--out is {str(arguments.out)!r}, expected another .safetensors file than BEFORE and AFTER')
+    check_file(arguments.out, arguments.overwrite, [arguments.config])
     settings = load(arguments.config)
     # torch takes seconds to load.
     from depth_ros_training.adaptation.blend import write_mean

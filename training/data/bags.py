@@ -30,7 +30,7 @@ class _SamplePipeline(DepthPipeline):
 
     def process(self, frame: Frame) -> Sample:  # type: ignore[override]
         """Make a sample of an image; one without lidar, but with truth, is a sample too."""
-        truth = self._truth.depth_at(frame.stamp_ns)
+        truth = self._truth.depth_at(frame.stamp_ns, frame.camera.frame_id)
         try:
             sweeps = self.project(frame)
         except FrameRefused:

@@ -278,7 +278,7 @@ class Chunks:
         else:
             part.counts['no lidar near in time'] += 1
         self._add_right(part, entry, folder, name, frame)
-        truth = None if self._truth is None else self._truth.depth_at(frame.stamp_ns)
+        truth = None if self._truth is None else self._truth.depth_at(frame.stamp_ns, frame.camera.frame_id)
         if truth is not None and truth.shape == shape:
             path = folder / 'truth' / 'image_02' / f'{name}.png'
             write_depth(path, encode_truth(truth))

@@ -96,6 +96,7 @@ def fit(
     network, teachers = _networks(settings.network, data)
     system = system_class(network, settings, cases, teachers)
     precision = _precision(settings.run.precision)
+    views = ViewDataset(sources, settings, system_class.uses_others)
     if rank == 0:
         _claim(out, settings, fingerprints)
     described = to_nested(settings)
@@ -114,7 +115,7 @@ def fit(
     )
     workers = settings.data.workers
     loader = TimedLoader(
-        ViewDataset(sources, settings, system_class.uses_others),
+        views,
         settings.data.batch // processes,
         sampler=sampler,
         num_workers=workers,

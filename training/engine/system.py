@@ -44,6 +44,8 @@ class DepthSystem(lightning.LightningModule):
         self._cases = cases
         weights = dataclasses.asdict(settings.loss)
         self._weights = {name: weight for name, weight in weights.items() if weight > 0}
+        if not self._weights:
+            raise SettingsError('all weights of loss are 0, so that there is nothing to learn; set one of them')
         # Several processes wait for the gradient of every parameter that is to be trained.
         network.coarse_heads.requires_grad_('coarse' in self._weights)
         network.sky.requires_grad_('sky' in self._weights)

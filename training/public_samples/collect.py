@@ -5,9 +5,13 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import cv2
 
 from depth_ros.errors import RecordingError
 from depth_ros.files import output_errors
@@ -37,6 +41,13 @@ SAMPLES = {
     'rellis_ultra_puck': PublicSamples(('unmannedlab/RELLIS-3D',), rellis.write_ultra_puck),
     'tri_dgp': PublicSamples(('TRI-ML/dgp',), tri_dgp.write),
 }
+
+
+# What reading damaged files, or pointers in their place (Git LFS), ends with.
+_DAMAGED = (
+    LookupError, TypeError, ValueError, EOFError, FileNotFoundError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error,
+    cv2.error,
+)  # fmt: skip
 
 
 def collect(clones: Path, out: Path, names: Sequence[str] = tuple(SAMPLES)) -> None:
@@ -69,7 +80,7 @@ def collect(clones: Path, out: Path, names: Sequence[str] = tuple(SAMPLES)) -> N
                 frames = Path(work) / 'frames'
                 try:
                     samples.write(*folders, frames)
-                except (LookupError, TypeError, ValueError, EOFError, FileNotFoundError, gzip.BadGzipFile) as error:
+                except _DAMAGED as error:
                     raise RecordingError(
                         f'{", ".join(map(str, folders))}: the samples of {name} are not as they were when this was '
                         f'written: {error}'
